@@ -1,0 +1,301 @@
+"""The training step of convolve beside PyTorch's: same weights, same batch, same threads, taking turns.
+
+    python benchmarks/train.py --nets lenet5,resnet20 --json results.json
+
+Each peer lives in a process of its own, so that no thread pool disturbs another, and works only when it is told to.
+The peers take turns for several rounds: a machine that slows down slows all of them. Needs PyTorch:
+pip install 'convolve[peers]'.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from itertools import pairwise
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any, Protocol
+
+import click
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+TORCH = ("eager", "channels_last", "compile")
+OURS = "convolve"
+RATE, MOMENTUM = 0.01, 0.9
+CHECKED_STEPS, TOLERANCE = 3, 1e-3
+
+
+@dataclass(frozen=True)
+class Case:
+    """A net's input and how many times faster than PyTorch it shall train: what is owed and what is wanted."""
+
+    shape: tuple[int, int, int]
+    batch: int
+    classes: int
+    floor: float
+    goal: float
+
+    def data(self) -> tuple[np.ndarray, np.ndarray]:
+        """One batch of noise with labels of chance, the same in every process."""
+        random = np.random.default_rng(0)
+        images = random.standard_normal((self.batch, *self.shape), dtype=np.float32)
+        return images, random.integers(0, self.classes, self.batch)
+
+
+CASES = {
+    "mlp": Case((28, 28, 1), batch=64, classes=10, floor=3, goal=4),
+    "lenet5": Case((28, 28, 1), batch=64, classes=10, floor=4, goal=6),
+    "mnist_cnn": Case((28, 28, 1), batch=128, classes=10, floor=2.2, goal=2.6),
+    "resnet20": Case((32, 32, 3), batch=64, classes=10, floor=1.6, goal=2),
+    "resnet18": Case((224, 224, 3), batch=8, classes=1000, floor=1.5, goal=1.8),
+}
+
+
+class Trainer(Protocol):
+    """What a peer does: take weights, and one step on its batch that returns the loss."""
+
+    def load(self, parameters: Sequence[np.ndarray]) -> None: ...
+
+    def step(self) -> float: ...
+
+
+class ConvolveTrainer:
+    def __init__(self, net: str, threads: int) -> None:
+        from convolve import Model, optim, zoo
+
+        case = CASES[net]
+        self.x, self.y = case.data()
+        layers = getattr(zoo, net)(classes=case.classes, normalize=False)
+        self.model = Model(layers, input_shape=case.shape, seed=0, threads=threads)
+        optimizer = optim.SGD(RATE, momentum=MOMENTUM)
+        self.trainer = self.model.trainer(loss="cross_entropy", optimizer=optimizer, batch_size=case.batch)
+
+    def parameters(self) -> list[np.ndarray]:
+        return [np.array(value) for value in self.model.parameters.values()]
+
+    def load(self, parameters: Sequence[np.ndarray]) -> None:
+        for name, value in zip(self.model.parameters, parameters, strict=True):
+            self.model.parameters[name] = value
+
+    def step(self) -> float:
+        return float(self.trainer.step(self.x, self.y))
+
+
+def make_trainer(mode: str, net: str, threads: int) -> Trainer:
+    if mode == OURS:
+        return ConvolveTrainer(net, threads)
+    from peers_torch import TorchTrainer
+
+    return TorchTrainer(net, mode, *CASES[net].data(), rate=RATE, momentum=MOMENTUM, threads=threads)
+
+
+class Worker:
+    """The child's side of a `Peer`: every method may be asked for over the pipe."""
+
+    def __init__(self, mode: str, net: str, threads: int) -> None:
+        self.trainer = make_trainer(mode, net, threads)
+
+    def parameters(self) -> list[np.ndarray]:
+        assert isinstance(self.trainer, ConvolveTrainer)
+        return self.trainer.parameters()
+
+    def load(self, parameters: Sequence[np.ndarray]) -> None:
+        self.trainer.load(parameters)
+
+    def losses(self, steps: int) -> list[float]:
+        return [self.trainer.step() for _ in range(steps)]
+
+    def times(self, seconds: float, least: int = 3) -> list[float]:
+        """Seconds of each step that fits in `seconds`, after one that wakes the threads up."""
+        self.trainer.step()
+        times = [perf_counter()]
+        while times[-1] < times[0] + seconds or len(times) <= least:
+            self.trainer.step()
+            times.append(perf_counter())
+        return [after - before for before, after in pairwise(times)]
+
+    def peak_memory(self) -> float:
+        """Most memory this process ever held, in MB. (On Linux getrusage counts what the parent held, too.)"""
+        if sys.platform == "linux":
+            status = Path("/proc/self/status").read_text().split()
+            return int(status[status.index("VmHWM:") + 1]) / 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def serve(pipe: Connection, mode: str, net: str, threads: int) -> None:
+    """Answer (name, arguments) with (result, None), or with (None, what went wrong), until the pipe is closed."""
+    worker: Worker | None = None
+    while True:
+        try:
+            name, *arguments = pipe.recv()
+        except EOFError:
+            return
+        try:
+            worker = worker or Worker(mode, net, threads)
+            result = getattr(worker, name)(*arguments)
+        except RuntimeError as error:
+            pipe.send((None, f"{type(error).__name__}: {str(error).splitlines()[0]}"))
+        else:
+            pipe.send((result, None))
+
+
+class PeerError(Exception):
+    """A peer could not do what it was asked for."""
+
+
+class Peer:
+    """A process that trains one net in one mode, on demand."""
+
+    def __init__(self, mode: str, net: str, threads: int) -> None:
+        context = get_context("spawn")
+        self.mode = mode
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs, mode, net, threads), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def ask(self, name: str, *arguments: object) -> Any:
+        self.pipe.send((name, *arguments))
+        try:
+            result, error = self.pipe.recv()
+        except EOFError:
+            raise SystemExit(f"{self.mode} died; its traceback is above") from None
+        if error:
+            raise PeerError(f"{self.mode}: {error}")
+        return result
+
+    def close(self) -> None:
+        self.pipe.close()
+        self.process.join()
+
+
+@dataclass(frozen=True)
+class Result:
+    """One net: seconds a step (median of the turns' medians), peak MB by mode, how far apart the first losses were."""
+
+    net: str
+    seconds: dict[str, float]
+    memory: dict[str, float]
+    difference: float
+
+    @property
+    def ratio(self) -> float | None:
+        """The fastest PyTorch's time by ours."""
+        theirs = [seconds for mode, seconds in self.seconds.items() if mode != OURS]
+        return min(theirs) / self.seconds[OURS] if OURS in self.seconds and theirs else None
+
+
+def start(modes: Sequence[str], net: str, threads: int) -> tuple[list[Peer], float]:
+    """Peers with the same weights and the largest relative difference of their first losses, which must be small."""
+    peers: list[Peer] = []
+    losses: list[list[float]] = []
+    weights: list[np.ndarray] | None = None
+    for mode in modes:
+        peer = Peer(mode, net, threads)
+        try:
+            if mode == OURS:
+                weights = peer.ask("parameters")
+            elif weights is not None:
+                peer.ask("load", weights)
+            losses.append(peer.ask("losses", CHECKED_STEPS))
+        except PeerError as error:
+            if mode != "compile":
+                raise SystemExit(str(error)) from None
+            click.echo(f"{net}: left out {error}", err=True)
+            peer.close()
+        else:
+            peers.append(peer)
+    difference = float(np.max(np.abs(np.array(losses) / losses[0] - 1)))
+    if not difference <= TOLERANCE:
+        table = "\n".join(f"  {peer.mode}: {loss}" for peer, loss in zip(peers, losses, strict=True))
+        raise SystemExit(f"{net}: the peers do not compute the same losses\n{table}")
+    return peers, difference
+
+
+def measure(modes: Sequence[str], net: str, threads: int, rounds: int, seconds: float) -> Result:
+    peers, difference = start(modes, net, threads)
+    turns = [[median(peer.ask("times", seconds)) for peer in peers] for _ in range(rounds)]
+    times = {peer.mode: median(column) for peer, column in zip(peers, zip(*turns, strict=True), strict=True)}
+    memory = {peer.mode: peer.ask("peak_memory") for peer in peers}
+    for peer in peers:
+        peer.close()
+    return Result(net, times, memory, difference)
+
+
+def machine(threads: int) -> dict[str, str]:
+    """What the numbers depend on."""
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    return {
+        "cpu": names[0].partition(": ")[2] if names else platform.processor(),
+        "system": platform.platform(),
+        "threads": str(threads),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("numpy", "llvmlite", "torch")},
+    }
+
+
+def number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def show(results: Sequence[Result], modes: Sequence[str]) -> None:
+    """Print both tables as Markdown."""
+    times = Table(title="Training step, ms", box=box.MARKDOWN)
+    memory = Table(title="Peak memory of the process, MB", box=box.MARKDOWN)
+    for heading in ("net", "batch", *modes, "ratio", "floor", "goal", "losses differ by"):
+        times.add_column(heading, justify="left" if heading == "net" else "right")
+    for heading in ("net", *modes):
+        memory.add_column(heading, justify="left" if heading == "net" else "right")
+    for result in results:
+        case = CASES[result.net]
+        seconds = {mode: 1e3 * value for mode, value in result.seconds.items()}
+        times.add_row(
+            *(result.net, str(case.batch), *(number(seconds.get(mode), 3) for mode in modes)),
+            *(number(result.ratio, 2), str(case.floor), str(case.goal), f"{result.difference:.0e}"),
+        )
+        memory.add_row(result.net, *(number(result.memory.get(mode), 0) for mode in modes))
+    console = Console(width=140)
+    console.print(times, memory)
+
+
+@click.command(help=(__doc__ or "").partition("\n")[0])
+@click.option("--nets", default=",".join(CASES), show_default=True, help="Nets to measure, separated by commas.")
+@click.option("--rounds", default=7, show_default=True, help="Turns of each peer.")
+@click.option("--seconds", default=1.0, show_default=True, help="Length of a turn.")
+@click.option("--threads", default=2, show_default=True)
+@click.option("--json", "path", type=click.Path(path_type=Path), help="File for the results.")
+@click.option("--skip-compile", is_flag=True, help="Leave out torch.compile, which takes a C++ compiler and a minute.")
+@click.option("--only-peers", is_flag=True, help="Leave out convolve.")
+def main(
+    nets: str, rounds: int, seconds: float, threads: int, path: Path | None, skip_compile: bool, only_peers: bool
+) -> None:
+    names = nets.split(",")
+    if unknown := set(names) - set(CASES):
+        raise click.BadParameter(f"{', '.join(sorted(unknown))}: choose from {', '.join(CASES)}", param_hint="--nets")
+    ours = () if only_peers else (OURS,)
+    modes = (*ours, *(mode for mode in TORCH if not (skip_compile and mode == "compile")))
+    results = []
+    for net in names:
+        click.echo(f"{net} ...", err=True)
+        results.append(measure(modes, net, threads, rounds, seconds))
+    facts = machine(threads)
+    click.echo(", ".join(f"{name} {value}" for name, value in facts.items()))
+    show(results, modes)
+    if path:
+        path.write_text(json.dumps({"machine": facts, "results": [asdict(result) for result in results]}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

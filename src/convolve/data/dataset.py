@@ -1,0 +1,169 @@
+"""A labelled set of images, checked once when it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from convolve.data.arrays import Images, Labels, as_images, as_labels
+from convolve.errors import DataError, ShapeError
+
+# The word for one sample, by the number of its spatial dimensions.
+_SAMPLES = {1: "signals", 2: "images", 3: "volumes"}
+
+# More classes than this are taken for a mistake (values in place of class numbers) when nothing names them.
+_MOST_CLASSES = 2**16
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Images and their classes, with a part to train on and, nearly always, a part to test on.
+
+    The arrays are made canonical here: images (n, *spatial, channels) as uint8 or float32 (other number types become
+    float32), labels (n,) as int64, each in range(len(classes)). `x_test` and `y_test` are None only where a source has
+    no test part; `split` makes one.
+
+    Raises:
+        DataError: an empty set, labels out of range, unequal counts, a NaN or an infinity, parts that do not match.
+        ShapeError: images without a channel axis, or values that are not numbers.
+
+    >>> import numpy as np
+    >>> Dataset("dots", np.zeros((6, 8, 8, 1), np.uint8), [0, 1, 0, 1, 0, 1], None, None, ("small", "large"))
+    Dataset('dots': 6 training images, 8x8x1, 2 classes)
+    """
+
+    name: str
+    x_train: Images
+    y_train: Labels
+    x_test: Images | None
+    y_test: Labels | None
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.classes:
+            raise DataError(f"{self.name}: received no class names; expected one a class.")
+        if (self.x_test is None) != (self.y_test is None):
+            raise DataError(f"{self.name}: received only one of x_test and y_test; expected both or neither.")
+        self._canonicalise("train")
+        if self.x_test is None:
+            return
+        self._canonicalise("test")
+        train, test = (f"{x.dtype} of {_by(x.shape[1:])}" for x in (self.x_train, self.x_test))
+        if train != test:
+            raise DataError(
+                f"{self.name}: received test images as {test}, training images as {train}; expected the same for both."
+            )
+
+    def _canonicalise(self, part: str) -> None:
+        x_name, y_name = f"x_{part}", f"y_{part}"
+        x = as_images(getattr(self, x_name), name=f"{self.name}: {x_name}")
+        if x.ndim < 3 or 0 in x.shape:
+            raise ShapeError(
+                f"{self.name}: {x_name}: received shape {x.shape}; expected (n, *spatial, channels), none of it zero. "
+                f"Give grey images their one channel by {x_name}[..., None]."
+            )
+        y = as_labels(getattr(self, y_name), len(x), len(self.classes), name=f"{self.name}: {y_name}")
+        object.__setattr__(self, x_name, x)
+        object.__setattr__(self, y_name, y)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one image, (*spatial, channels): what a model for this set takes."""
+        return self.x_train.shape[1:]
+
+    def describe(self) -> str:
+        """One line, such as "60,000 training and 10,000 test images, 28x28x1, 10 classes"."""
+        counts = f"{len(self.x_train):,} training"
+        if self.x_test is not None:
+            counts += f" and {len(self.x_test):,} test"
+        samples = _SAMPLES.get(len(self.input_shape) - 1, "samples")
+        classes = "1 class" if len(self.classes) == 1 else f"{len(self.classes):,} classes"
+        return f"{counts} {samples}, {_by(self.input_shape)}, {classes}"
+
+    def split(self, fraction: float = 0.2, seed: int = 0) -> Dataset:
+        """The same set with a part of its training images held out as the test part.
+
+        The choice is `held_out`'s: the same images on every machine, and of each class its share.
+
+        Raises:
+            DataError: there is a test part already, or the set is too small to be divided.
+
+        >>> import numpy as np
+        >>> dots = Dataset("dots", np.zeros((10, 8, 8, 1), np.uint8), [0, 1] * 5, None, None, ("small", "large"))
+        >>> dots.split(0.2).describe()
+        '8 training and 2 test images, 8x8x1, 2 classes'
+        """
+        if self.x_test is not None:
+            raise DataError(f"{self.name}: has a test part of {len(self.x_test):,} images already; no second is made.")
+        train, test = held_out(self.y_train, fraction, seed, name=self.name)
+        return replace(
+            self,
+            x_train=self.x_train[train],
+            y_train=self.y_train[train],
+            x_test=self.x_train[test],
+            y_test=self.y_train[test],
+        )
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.name!r}: {self.describe()})"
+
+
+def held_out(
+    labels: ArrayLike, fraction: float = 0.2, seed: int = 0, *, name: str = "labels"
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Two sorted arrays of indices, to train on and to hold out: of every class its share, chosen by `seed`.
+
+    A class of two or more gives at least one to each side; a class of one is trained on. The draw uses the raw bits of
+    a counter-based generator, whose stream NumPy guarantees, and so never changes.
+
+    Raises:
+        DataError: a fraction that is not between 0 and 1, or no class with two images.
+
+    >>> train, test = held_out([0, 0, 0, 0, 1, 1, 1, 1], fraction=0.25)
+    >>> len(train), len(test)
+    (6, 2)
+    """
+    if not 0 < fraction < 1:
+        raise DataError(f"{name}: received a fraction of {fraction} to hold out; expected one between 0 and 1.")
+    classes = np.asarray(labels)
+    order = np.lexsort((np.random.Philox(seed).random_raw(len(classes)), classes))
+    groups = np.split(order, np.flatnonzero(np.diff(classes[order])) + 1)
+    test = np.sort(np.concatenate([group[: _share(len(group), fraction)] for group in groups]))
+    if len(test) == 0:
+        raise DataError(
+            f"{name}: received at most one image a class; expected two or more, to train on one and to test on another."
+        )
+    return np.setdiff1d(order, test), test
+
+
+def numbered_classes(name: str, *labels: NDArray[Any] | None) -> tuple[str, ...]:
+    """Names for classes that have none: "0", "1", ... up to the largest label of all arrays that there are.
+
+    Raises:
+        DataError: a label so large that it cannot be a class number.
+        ShapeError: labels that are not numbers.
+    """
+    arrays = [as_labels(y, y.shape[0] if y.ndim else 0, name=name) for y in labels if y is not None]
+    top = max((int(y.max()) for y in arrays if len(y)), default=0)
+    if top >= _MOST_CLASSES:
+        raise DataError(f"{name}: received label {top:,}; expected class numbers 0, 1, 2, ... below {_MOST_CLASSES:,}.")
+    return tuple(str(i) for i in range(top + 1))
+
+
+def channels_last(x: NDArray[Any]) -> NDArray[Any]:
+    """The channel axis that files of grey images and plain signals leave out.
+
+    (n, length) and (n, height, width) get one channel; (n, height, width, channels) and more are taken as they are.
+    """
+    return x[..., None] if x.ndim in (2, 3) else x
+
+
+def _share(count: int, fraction: float) -> int:
+    return min(max(1, round(fraction * count)), count - 1)
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

@@ -1,0 +1,1 @@
+"""The kernels: one frozen spec class a file, sizes never in the spec."""

@@ -1,0 +1,56 @@
+"""What each pointwise function is in native code: one row a function, vectors in, a vector out.
+
+The same names have their reference and gradient in `convolve.ops.pointwise`. Comparisons give 1.0 or 0.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from convolve.native.builder import Expr, Kernel
+from convolve.native.kernels import transcendental
+
+
+def _maximum(k: Kernel, a: Expr, b: Expr) -> Expr:
+    """NaN wins, as in NumPy."""
+    return k.select(a.differs(a), a, k.select(b > a, b, k.select(b.differs(b), b, a)))
+
+
+def _minimum(k: Kernel, a: Expr, b: Expr) -> Expr:
+    return k.select(a.differs(a), a, k.select(b < a, b, k.select(b.differs(b), b, a)))
+
+
+def _relu(k: Kernel, a: Expr) -> Expr:
+    return k.select(a <= 0.0, k.constant(0.0, a.type.count), a)
+
+
+def _truth(k: Kernel, condition: Expr) -> Expr:
+    lanes = condition.type.count
+    return k.select(condition, k.constant(1.0, lanes), k.constant(0.0, lanes))
+
+
+FUNCTIONS: dict[str, Callable[..., Expr]] = {
+    "add": lambda k, a, b: a + b,
+    "subtract": lambda k, a, b: a - b,
+    "multiply": lambda k, a, b: a * b,
+    "divide": lambda k, a, b: a / b,
+    "maximum": _maximum,
+    "minimum": _minimum,
+    "negative": lambda k, a: -a,
+    "absolute": lambda k, a: k.unary("fabs", a),
+    "sqrt": lambda k, a: k.unary("sqrt", a),
+    "square": lambda k, a: a * a,
+    "relu": _relu,
+    "greater": lambda k, a, b: _truth(k, a > b),
+    "greater_equal": lambda k, a, b: _truth(k, a >= b),
+    "less": lambda k, a, b: _truth(k, a < b),
+    "less_equal": lambda k, a, b: _truth(k, a <= b),
+    "equal": lambda k, a, b: _truth(k, a.equals(b)),
+    "where": lambda k, c, a, b: k.select(c.differs(0.0), a, b),
+    "cast": lambda k, a: a,
+    "exp": transcendental.exp,
+    "log": transcendental.log,
+    "tanh": transcendental.tanh,
+    "erf": transcendental.erf,
+    "sigmoid": transcendental.sigmoid,
+}

@@ -1,0 +1,134 @@
+"""Gather-GEMM: a matrix product whose left matrix is never built.
+
+    Y[out[m] + v] = epilogue( sum over o, k of X[row[m] + red[o] + k] * B[panel][bred[o] + k][v] )
+
+Rows `m` come from a table of offsets, the reduction from a table of offset pairs (`o`, outer) around a contiguous run
+(`k`, inner), columns `v` from panels of `PANEL` filters. Convolution, the gradient of its input and the fully-connected
+layer are this kernel with different tables, at every rank. One output is one sequential chain of fused multiply-adds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from convolve.native.builder import Expr, Kernel, Pointer
+from convolve.native.kernels.expression import Formula
+from convolve.native.target import PANEL, Target
+
+UNROLL = 4
+
+
+def tile_shape(target: Target, columns: int) -> tuple[int, int]:
+    """Rows and vectors of the register tile for so many columns; a narrow result leaves half a panel out."""
+    vectors = max(1, target.panel_vectors // 2) if columns <= PANEL // 2 else target.panel_vectors
+    return target.tile_rows(vectors), vectors
+
+
+@dataclass(frozen=True)
+class Gemm:
+    """Register tile and what is done with a sum before it is stored."""
+
+    rows: int
+    vectors: int
+    epilogue: Formula
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return (
+            *("x:f4", "b:f4", "y:f4"),
+            *("row:i4", "out:i4", "tiles:int"),  # offset tables, `tiles` register tiles long
+            *("red:i4", "outer:int", "inner:int"),  # pairs (offset in x, offset in a panel), and the run's length
+            *("groups:int", "x_group:int", "y_group:int"),  # the tables serve several groups of images
+            *("panels:int", "panel_size:int", "columns:int"),
+            *("tile_blocks:int", "panel_blocks:int"),  # how pieces cut the work
+            *self.epilogue.arguments,
+            *(f"in{i}_table:i4" for i in self.epilogue.indices("vector")),
+            *(f"in{i}_group:int" for i in self.epilogue.indices("vector")),
+        )
+
+    def emit(self, k: Kernel) -> None:
+        panel_block = k.piece % k.panel_blocks
+        rest = k.piece // k.panel_blocks
+        tile_block, group = rest % k.tile_blocks, rest // k.tile_blocks
+        first_tile, last_tile = share(tile_block, k.tile_blocks, k.tiles)
+        first_panel, last_panel = share(panel_block, k.panel_blocks, k.panels)
+        x, y = k.x + group * k.x_group, k.y + group * k.y_group
+        with k.range(last_panel, first_panel) as panel:
+            column = panel * PANEL
+            left = k.columns - column
+            b = k.b + panel * k.panel_size
+            with k.either(left >= self.vectors * k.target.lanes) as (whole, part):
+                for branch, masked in ((whole, False), (part, True)):
+                    with branch, k.range(last_tile, first_tile) as tile:
+                        self._tile(k, x, y, b, tile * self.rows, group, column, left if masked else None)
+
+    def _tile(
+        self,
+        k: Kernel,
+        x: Pointer,
+        y: Pointer,
+        b: Pointer,
+        first: Expr,
+        group: Expr,
+        column: Expr,
+        left: Expr | None,
+    ) -> None:
+        lanes = k.target.lanes
+        rows = [x + (k.row + (first + j)).load() for j in range(self.rows)]
+        sums = [[k.variable(k.constant(0.0)) for _ in range(self.vectors)] for _ in rows]
+        with k.range(k.outer) as o:
+            pair = k.red + o * 2
+            at, offset = pair.load(), (pair + 1).load()
+            starts = [row + at for row in rows]
+            panel = b + offset
+
+            def step(index: Expr) -> None:
+                weights = [(panel + (index * PANEL + v * lanes)).vector() for v in range(self.vectors)]
+                for j, p in enumerate(starts):
+                    value = (p + index).splat()
+                    for v, weight in enumerate(weights):
+                        sums[j][v].set(k.fma(value, weight, sums[j][v].get()))
+
+            whole = k.inner - k.inner % UNROLL
+            with k.range(whole, step=UNROLL) as index:
+                for u in range(UNROLL):
+                    step(index + u)
+            with k.range(k.inner, whole) as index:
+                step(index)
+        for j in range(self.rows):
+            position = (k.out + (first + j)).load()
+            spare = position < 0
+            place = k.choose(spare, k.scratch, y + (position + column))
+            sources = {
+                i: k.choose(
+                    spare,
+                    k.scratch,
+                    k.args[f"in{i}"]
+                    + (group * k.args[f"in{i}_group"] + (k.args[f"in{i}_table"] + (first + j)).load() + column),
+                )
+                for i in self.epilogue.indices("vector")
+            }
+            for v in range(self.vectors):
+                values = [
+                    self._operand(k, i, kind, sums[j][v].get(), sources, column, v * lanes)
+                    for i, kind in enumerate(self.epilogue.inputs)
+                ]
+                [value] = self.epilogue.evaluate(k, values)
+                mask = k.lane_mask(left - v * lanes) if left is not None else None
+                (place + v * lanes).store_vector(value, mask)
+
+    def _operand(
+        self, k: Kernel, i: int, kind: str, total: Expr, sources: dict[int, Pointer], column: Expr, offset: int
+    ) -> Expr:
+        if kind == "sum":
+            return total
+        if kind == "constant":
+            return k.splat(k.args[f"in{i}"])
+        if kind == "channel":
+            return (k.args[f"in{i}"] + (column + offset)).vector()
+        return (sources[i] + offset).vector()
+
+
+def share(block: Expr, blocks: Expr, total: Expr) -> tuple[Expr, Expr]:
+    """First and one-past-last of `block`'s even share of `total`."""
+    return block * total // blocks, (block + 1) * total // blocks

@@ -1,0 +1,84 @@
+"""Kernels that move numbers: margins, packed filters and their transposes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from convolve.native.builder import Kernel
+from convolve.native.kernels.gemm import share
+from convolve.native.target import PANEL
+
+
+@dataclass(frozen=True)
+class Fill:
+    """Zero the runs `(offset, length)` of each image: margins, or all of it."""
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return ("y:f4", "image:int", "run:i4", "runs:int")
+
+    def emit(self, k: Kernel) -> None:
+        zero = k.constant(0.0)
+        y = k.y + k.piece * k.image
+        with k.range(k.runs) as run:
+            pair = k.run + run * 2
+            at, length = y + pair.load(), (pair + 1).load()
+            whole = length - length % k.target.lanes
+            with k.range(whole, step=k.target.lanes) as index:
+                (at + index).store_vector(zero)
+            with k.range(length, whole) as index:
+                (at + index).store(0.0)
+
+
+@dataclass(frozen=True)
+class TransposePanels:
+    """From panels of filters to panels of channels: `[filters/16][tap][channel][16]` to `[channels/16][tap][filter][16]`.
+
+    What the gradient of a convolution's input multiplies with.
+    """
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return ("x:f4", "y:f4", "taps:int", "channels:int", "filters:int")
+
+    def emit(self, k: Kernel) -> None:
+        panel, tap = k.piece // k.taps, k.piece % k.taps
+        column = panel * PANEL
+        left = k.channels - column
+        y = k.y + k.piece * k.filters * PANEL
+        with k.range((k.filters + (PANEL - 1)) // PANEL) as block:
+            x = k.x + (((block * k.taps + tap) * k.channels) + column) * PANEL
+            rows = k.minimum(k.filters - block * PANEL, PANEL)
+            with k.range(rows) as f:
+                target = y + (block * PANEL + f) * PANEL
+                with k.range(k.minimum(left, PANEL)) as c:
+                    (target + c).store((x + (c * PANEL + f)).load())
+                with k.range(PANEL, left) as c:
+                    (target + c).store(0.0)
+
+
+@dataclass(frozen=True)
+class Repack:
+    """Between a plain weight (filters, rest) and its panels, in either direction."""
+
+    packing: bool
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return ("x:f4", "y:f4", "rest:int", "filters:int", "pieces:int")
+
+    def emit(self, k: Kernel) -> None:
+        blocks = (k.filters + (PANEL - 1)) // PANEL
+        first, last = share(k.piece, k.pieces, blocks * k.rest)
+        with k.range(last, first) as row:
+            block, index = row // k.rest, row % k.rest
+            with k.range(PANEL) as f:
+                filter_ = block * PANEL + f
+                with k.either(filter_ < k.filters) as (inside, outside):
+                    with inside:
+                        plain, panel = filter_ * k.rest + index, row * PANEL + f
+                        source, target = (plain, panel) if self.packing else (panel, plain)
+                        (k.y + target).store((k.x + source).load())
+                    with outside:
+                        if self.packing:
+                            (k.y + (row * PANEL + f)).store(0.0)

@@ -1,0 +1,160 @@
+"""The pool of threads that run programs in lock step: one for all models, made when first needed, anew after a fork."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+
+from convolve.errors import ConvolveError
+from convolve.native.cache import dispatch
+from convolve.native.kernels.runtime import LINE, Run, Serve, Word
+
+SCRATCH_BYTES = 1 << 16
+_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
+
+
+def aligned(count: int, dtype: type = np.uint8, alignment: int = 64) -> np.ndarray:
+    """Zeroed memory that begins at a multiple of `alignment` bytes."""
+    raw = np.zeros(count * np.dtype(dtype).itemsize + alignment, np.uint8)
+    start = -raw.ctypes.data % alignment
+    return raw[start : start + count * np.dtype(dtype).itemsize].view(dtype)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A program bound to addresses: rows (kernel, arguments, pieces, phase ends), and their counters."""
+
+    rows: np.ndarray
+    counters: np.ndarray
+
+
+class Pool:
+    """Threads that sleep until there is a job. Use `pool()`; one job runs at a time."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._shared = aligned(Word.WORDS * LINE, np.int64, 4096)
+        self._arguments = [np.array([self._shared.ctypes.data], np.int64)]
+        self._threads: list[threading.Thread] = []
+        self._scratch: list[np.ndarray] = []
+        self._run = _FUNCTION(dispatch(Run()))
+        self._serve = _FUNCTION(dispatch(Serve()))
+        self._memory()
+
+    def _memory(self) -> np.ndarray:
+        self._scratch.append(aligned(SCRATCH_BYTES))
+        return self._scratch[-1]
+
+    def _grow(self, threads: int) -> None:
+        while len(self._threads) < threads - 1:
+            number, scratch = len(self._threads) + 1, self._memory()
+            argument = np.array([self._shared.ctypes.data, self._shared[Word.JOB * LINE]], np.int64)
+            self._arguments.append(argument)
+            call = (argument.ctypes.data, number, scratch.ctypes.data)
+            thread = threading.Thread(target=self._serve, args=call, daemon=True, name=f"convolve-{number}")
+            thread.start()
+            self._threads.append(thread)
+
+    def _set(self, word: Word, value: int) -> None:
+        self._shared[word * LINE] = value
+
+    def run(self, table: Table, threads: int) -> None:
+        """Run a table to its end on `threads` threads, the caller among them."""
+        with self.lock:
+            if len(self._threads) < threads - 1:
+                self._grow(threads)
+            shared = self._shared
+            shared[Word.CALLS * LINE] = table.rows.ctypes.data
+            shared[Word.COUNT * LINE] = len(table.rows)
+            shared[Word.COUNTERS * LINE] = table.counters.ctypes.data
+            shared[Word.THREADS * LINE] = threads
+            self._run(self._arguments[0].ctypes.data, 0, self._scratch[0].ctypes.data)
+
+    def stop(self) -> None:
+        """Let the workers end."""
+        if self._threads:
+            self._set(Word.QUIT, 1)
+            empty = Table(np.zeros((0, 4), np.int64), np.zeros(LINE, np.int64))
+            self.run(empty, len(self._threads) + 1)
+            for thread in self._threads:
+                thread.join()
+            self._threads = []
+
+
+_pool: Pool | None = None
+_making = threading.Lock()
+
+
+def pool() -> Pool:
+    """The process's pool."""
+    global _pool
+    with _making:
+        if _pool is None:
+            _pool = Pool()
+            atexit.register(_pool.stop)
+        return _pool
+
+
+def _after_fork() -> None:
+    """A child has none of its parent's threads: it makes a pool of its own when it needs one."""
+    global _pool, _making
+    if _pool is not None:
+        atexit.unregister(_pool.stop)
+    _pool, _making = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def default_threads() -> int:
+    """The least of: CPUs this process may use, the container's quota, physical cores; `CONVOLVE_THREADS` overrides.
+
+    Raises:
+        ConvolveError: `CONVOLVE_THREADS` is not a positive number.
+    """
+    asked = os.environ.get("CONVOLVE_THREADS")
+    if asked:
+        if not asked.isdigit() or int(asked) < 1:
+            raise ConvolveError(f"CONVOLVE_THREADS={asked!r}: give a number of threads, 1 or more")
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limits = [allowed, _quota(), _physical_cores()]
+    if asked:
+        limits.append(int(asked))
+    return max(1, min(limits))
+
+
+def _quota() -> int:
+    """CPUs the control group grants, rounded up; a large number where there is no limit."""
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()
+    except (OSError, ValueError):
+        try:
+            with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as file:
+                quota = file.read().strip()
+            with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
+                period = file.read().strip()
+        except OSError:
+            return 1 << 16
+    if quota in ("max", "-1"):
+        return 1 << 16
+    return max(1, -(-int(quota) // int(period)))
+
+
+def _physical_cores() -> int:
+    """Cores that are not the second thread of another."""
+    cores = set()
+    try:
+        allowed = os.sched_getaffinity(0)
+        for cpu in allowed:
+            with open(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") as file:
+                cores.add(file.read())
+    except (OSError, AttributeError):
+        return 1 << 16
+    return len(cores)

@@ -1,0 +1,67 @@
+"""The ops: one file each, with shape rule, plain reference, gradient and lowering together.
+
+What a person composes own layers and losses from stands here too: functions over values, differentiated like the rest.
+
+>>> from convolve.graph import leaf, evaluate
+>>> import numpy as np
+>>> x = leaf("input", "x", (2, 2))
+>>> evaluate([mean(square(x), axes=1)], {"x": np.array([[1.0, 3.0], [2.0, 2.0]])})
+[array([5., 4.])]
+"""
+
+from convolve.graph import Value
+from convolve.ops import convolution, dropout, norm, pool, softmax  # noqa: F401 - fills the vocabulary
+from convolve.ops.layout import concat, cut
+from convolve.ops.pointwise import (
+    absolute,
+    broadcast,
+    cast,
+    equal,
+    erf,
+    exp,
+    greater,
+    greater_equal,
+    less,
+    less_equal,
+    log,
+    maximum,
+    minimum,
+    relu,
+    sigmoid,
+    sqrt,
+    square,
+    tanh,
+    where,
+)
+from convolve.ops.reduce import max, mean, reshape_to, sum  # noqa: A004 - NumPy's names
+
+reshape = reshape_to
+
+__all__ = [
+    "Value",
+    "absolute",
+    "broadcast",
+    "cast",
+    "concat",
+    "cut",
+    "equal",
+    "erf",
+    "exp",
+    "greater",
+    "greater_equal",
+    "less",
+    "less_equal",
+    "log",
+    "max",
+    "maximum",
+    "mean",
+    "minimum",
+    "relu",
+    "reshape",
+    "sigmoid",
+    "sqrt",
+    "square",
+    "sum",
+    "tanh",
+    "where",
+]

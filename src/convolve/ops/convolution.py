@@ -1,0 +1,353 @@
+"""Convolution (a cross-correlation, as the field calls it), the gradients of its input and of its filters.
+
+    Y[n, r, f] = sum over taps i and channels c of  X[n, r * stride - lo + i * dilation, c] * W[f, i, c]
+
+at any number of spatial dimensions; with none it is the fully-connected layer. The three are one sum over the same triples
+(Y, X, W), so that one micro-kernel serves them with different tables.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import ClassVar
+
+import numpy as np
+
+from convolve.errors import ShapeError
+from convolve.graph import Op, Shape, Value, apply, register
+from convolve.lowering import MOST_PIECES, Group, Lowering, offsets, panel_count, table
+from convolve.native.kernels.expression import Formula
+from convolve.native.kernels.filter_gradient import FilterGradient
+from convolve.native.kernels.gemm import Gemm, tile_shape
+from convolve.native.kernels.layout import TransposePanels
+from convolve.native.target import PANEL, host
+from convolve.ops.reduce import join_slices
+from convolve.program import Argument, At, Buffer
+from convolve.window import Pads, Window
+
+TABLE_ROWS = 16384
+"""Rows of an offset table at most: more images go into further groups."""
+BLOCK_BYTES = 256 * 1024
+"""What a piece of a product reads of its left side: stays in the second cache while the panels pass by."""
+CHUNK_BYTES = 24 * 1024
+"""What a chunk of a filter gradient reads of both sides: stays in the first cache while the tiles pass by."""
+PIECE_FLOPS = 500_000
+SLICED_PIECES = 64
+"""Pieces a filter gradient is cut into at least: enough for 64 threads, the same for any number."""
+
+
+def patches(x: np.ndarray, window: Window, fill: float = 0.0) -> np.ndarray:
+    """All windows of x (n, *spatial, c) as (n, *output, taps, c): the matrix that is never built, built."""
+    out = window.output(x.shape[1:-1])
+    padded_x = np.pad(x, ((0, 0), *window.pads, (0, 0)), constant_values=fill)
+    taps = []
+    for offset in window.offsets():
+        slices = tuple(
+            slice(o, o + (n - 1) * s + 1, s) for o, n, s in zip(offset, out, window.stride, strict=True)
+        )
+        taps.append(padded_x[(slice(None), *slices)])
+    return np.stack(taps, axis=-2)
+
+
+def scatter(columns: np.ndarray, window: Window, size: tuple[int, ...]) -> np.ndarray:
+    """The transpose of `patches`: add (n, *output, taps, c) back to (n, *size, c)."""
+    n, c = columns.shape[0], columns.shape[-1]
+    out = columns.shape[1:-2]
+    whole = np.zeros((n, *(s + lo + hi for s, (lo, hi) in zip(size, window.pads, strict=True)), c), columns.dtype)
+    for t, offset in enumerate(window.offsets()):
+        slices = tuple(
+            slice(o, o + (m - 1) * s + 1, s) for o, m, s in zip(offset, out, window.stride, strict=True)
+        )
+        whole[(slice(None), *slices)] += columns[..., t, :]
+    return whole[(slice(None), *(slice(lo, lo + s) for s, (lo, _) in zip(size, window.pads, strict=True)))]
+
+
+@register
+@dataclass(frozen=True)
+class Convolution(Op):
+    """x (n, *spatial, channels), w (filters, *kernel, channels) -> (n, *output, filters)."""
+
+    name: ClassVar[str] = "convolution"
+    window: Window
+
+    def shape(self, *inputs: Shape) -> Shape:
+        x, w = inputs
+        if len(x) != len(w) or w[-1] != x[-1] or w[1:-1] != self.window.kernel:
+            raise ShapeError(f"convolution of an input {x} with filters {w} and kernel {self.window.kernel}")
+        return (x[0], *self.window.output(x[1:-1]), w[0])
+
+    def reference(self, *inputs: np.ndarray) -> np.ndarray:
+        x, w = inputs
+        columns = patches(x, self.window)
+        return columns.reshape(*columns.shape[:-2], -1) @ w.reshape(w.shape[0], -1).T
+
+    def gradient(self, y: Value, dy: Value) -> Sequence[Value | None]:
+        x, w = y.inputs
+        return (
+            apply(InputGradient(self.window, x.shape[1:-1]), dy, w),
+            apply(FilterGradientOp(self.window), x, dy),
+        )
+
+    def margins(self, *inputs: Shape) -> dict[int, Pads]:
+        """Margins of zeros that the inputs' buffers must carry."""
+        return {0: self.window.pads}
+
+    def lower(self, group: Group, low: Lowering) -> None:
+        y = group.anchor
+        assert y is not None
+        x, w = low.margined(y.inputs[0], self.window.pads), low.panels(y.inputs[1])
+        window = self.window
+        rows = [s * t for s, t in zip(window.stride, x.strides[1:-1], strict=True)]
+        origin = -sum(lo * s for (lo, _), s in zip(window.pads, x.strides[1:-1], strict=True))
+        taps = offsets(window.kernel, [d * s for d, s in zip(window.dilation, x.strides[1:-1], strict=True)])
+        channels = x.shape[-1]
+        run = channels
+        if window.rank and window.dilation[-1] == 1 and x.strides[-2] == channels:
+            run *= window.kernel[-1]
+        starts = taps[:: run // channels]
+        reductions = np.stack([starts, np.arange(len(starts)) * run * PANEL], 1)
+        size = math.prod(w.shape[1:]) * PANEL
+        product_of(group, low, x, At(w.memory), rows, origin, reductions, run, size, y.shape[1:-1])
+
+
+@register
+@dataclass(frozen=True)
+class InputGradient(Op):
+    """dy (n, *output, filters), w (filters, *kernel, channels) -> dx (n, *size, channels).
+
+    Also the transposed convolution. Stride s makes s phases a dimension, each with the taps that reach it.
+    """
+
+    name: ClassVar[str] = "convolution_input_gradient"
+    window: Window
+    size: tuple[int, ...]
+
+    def shape(self, *inputs: Shape) -> Shape:
+        dy, w = inputs
+        return (dy[0], *self.size, w[-1])
+
+    def reference(self, *inputs: np.ndarray) -> np.ndarray:
+        dy, w = inputs
+        columns = (dy @ w.reshape(w.shape[0], -1)).reshape(*dy.shape[:-1], self.window.taps, w.shape[-1])
+        return scatter(columns, self.window, self.size)
+
+    def gradient(self, y: Value, dy: Value) -> Sequence[Value | None]:
+        g, w = y.inputs
+        return apply(Convolution(self.window), dy, w), apply(FilterGradientOp(self.window), dy, g)
+
+    def margins(self, *inputs: Shape) -> dict[int, Pads]:
+        return {0: self.window.transposed_pads(self.size)}
+
+    def lower(self, group: Group, low: Lowering) -> None:
+        y = group.anchor
+        assert y is not None
+        dy = low.margined(y.inputs[0], self.window.transposed_pads(self.size))
+        w = low.panels(y.inputs[1])
+        filters, channels, taps = w.shape[0], w.shape[-1], self.window.taps
+        size = taps * filters * PANEL
+        transposed = low.temporary(f"{w.memory.name}.transposed", panel_count(channels) * size)
+        low.call(
+            TransposePanels(),
+            {"x": At(w.memory), "y": At(transposed), "taps": taps, "channels": channels, "filters": filters},
+            panel_count(channels) * taps,
+            transposed,
+            "transpose filters",
+        )
+        window = self.window
+        steps = list(dy.strides[1:-1])
+        result = group_result(group, low)
+        for phase in product(*(range(min(s, n)) for s, n in zip(window.stride, self.size, strict=True))):
+            reached: list[tuple[int, int]] = [(0, 0)]
+            for p, k, s, d, (lo, _), step in zip(
+                phase, window.kernel, window.stride, window.dilation, window.pads, steps, strict=True
+            ):
+                hits = [((p + lo - i * d) // s * step, i) for i in range(k) if (p + lo - i * d) % s == 0]
+                reached = [(at + here, tap * k + i) for at, tap in reached for here, i in hits]
+            reductions = np.array([(at, tap * filters * PANEL) for at, tap in reached], np.int64).reshape(-1, 2)
+            count = [-(-(n - p) // s) for n, p, s in zip(self.size, phase, window.stride, strict=True)]
+            product_of(
+                group, low, dy, At(transposed), steps, 0, reductions, filters, size, count, phase, window.stride, result
+            )
+
+
+@register
+@dataclass(frozen=True)
+class FilterGradientOp(Op):
+    """x (n, *spatial, channels), dy (n, *output, filters) -> dw (filters, *kernel, channels)."""
+
+    name: ClassVar[str] = "convolution_filter_gradient"
+    window: Window
+
+    def shape(self, *inputs: Shape) -> Shape:
+        x, dy = inputs
+        return (dy[-1], *self.window.kernel, x[-1])
+
+    def reference(self, *inputs: np.ndarray) -> np.ndarray:
+        x, dy = inputs
+        columns = patches(x, self.window)
+        flat = columns.reshape(-1, columns.shape[-2] * columns.shape[-1])
+        return (dy.reshape(-1, dy.shape[-1]).T @ flat).reshape(self.shape(x.shape, dy.shape))
+
+    def gradient(self, y: Value, dy: Value) -> Sequence[Value | None]:
+        x, g = y.inputs
+        return apply(InputGradient(self.window, x.shape[1:-1]), g, dy), apply(Convolution(self.window), x, dy)
+
+    def margins(self, *inputs: Shape) -> dict[int, Pads]:
+        return {0: self.window.pads}
+
+    def lower(self, group: Group, low: Lowering) -> None:
+        y = group.anchor
+        assert y is not None
+        x, dy = low.margined(y.inputs[0], self.window.pads), low.plain(y.inputs[1])
+        window, channels, filters = self.window, x.shape[-1], dy.shape[-1]
+        xs = (x.strides[0], *(s * t for s, t in zip(window.stride, x.strides[1:-1], strict=True)))
+        sizes = dy.shape[:-1]
+        segments = np.stack([offsets(sizes[:-1], xs[:-1]), offsets(sizes[:-1], dy.strides[:-2])], 1)
+        inner = sizes[-1]
+        if len(sizes) == 1 and inner > 64:
+            # A fully-connected layer's images: cut so that a tile's stretch of them stays in cache.
+            part = max(d for d in range(1, 65) if inner % d == 0)
+            cuts = np.arange(inner // part) * part
+            segments, inner = np.stack([cuts * xs[-1], cuts * dy.strides[-2]], 1), part
+        origin = -sum(lo * s for (lo, _), s in zip(window.pads, x.strides[1:-1], strict=True))
+        taps = offsets(window.kernel, [d * s for d, s in zip(window.dilation, x.strides[1:-1], strict=True)])
+        run = channels
+        if window.rank and window.dilation[-1] == 1 and x.strides[-2] == channels:
+            run *= window.kernel[-1]
+        runs = taps[:: run // channels]
+        if not window.rank:
+            run, runs = _split_features(channels)
+        panels = panel_count(filters)
+        blocks = panels * len(runs)
+        slices = min(len(segments), -(-SLICED_PIECES // blocks))
+        size = math.prod(window.kernel) * channels * panels * PANEL
+        rows, vectors = tile_shape(host(), filters)
+        result = low.result(y)
+        assert result.panels
+        target = result.memory if slices == 1 else low.temporary(f"{y.label or y.serial}.slices", slices * size)
+        chunk = max(1, CHUNK_BYTES // (4 * inner * (run // max(1, window.kernel[-1] if window.rank else 1) + PANEL)))
+        arguments: dict[str, Argument] = {
+            "x": At(x.memory, x.start + origin),
+            "dy": At(dy.memory, dy.start),
+            "y": At(target),
+            "segment": table(segments),
+            "segments": len(segments),
+            "slices": slices,
+            "chunk": chunk,
+            "inner": inner,
+            "x_step": xs[-1],
+            "dy_step": dy.strides[-2],
+            "run": table(runs),
+            "runs": len(runs),
+            "length": run,
+            "panels": panels,
+            "slice_size": size,
+            "columns": filters,
+        }
+        flops = 2 * y.size * math.prod(sizes)
+        low.call(FilterGradient(rows, vectors), arguments, slices * blocks, target, f"direct, {slices} slices", flops)
+        if slices > 1:
+            join_slices(low, "sum", At(target), 1, slices, size, result.memory)
+
+
+def _split_features(features: int) -> tuple[int, np.ndarray]:
+    """A fully-connected layer has one long run: cut it evenly, so that threads can share it."""
+    part = max((d for d in range(1, min(features, 192) + 1) if features % d == 0), default=1)
+    if part < 24:
+        return features, np.zeros(1, np.int64)
+    return part, np.arange(features // part) * part
+
+
+def group_result(group: Group, low: Lowering) -> Buffer:
+    """Where a product's epilogue writes: the fused formula's output, or the product itself."""
+    [target] = group.outputs
+    return low.result(target)
+
+
+def product_of(
+    group: Group,
+    low: Lowering,
+    x: Buffer,
+    panels: At,
+    row_strides: Sequence[int],
+    origin: int,
+    reductions: np.ndarray,
+    run: int,
+    panel_size: int,
+    positions: Sequence[int],
+    phase: Sequence[int] = (),
+    stride: Sequence[int] = (),
+    result: Buffer | None = None,
+) -> None:
+    """One gather-GEMM: every image's `positions` as rows, the output's channels as columns.
+
+    `phase` and `stride` place the rows in the result (the gradient of a strided convolution fills it in phases).
+    """
+    y = result or group_result(group, low)
+    images, columns = y.shape[0], y.shape[-1]
+    phase, stride = phase or (0,) * len(positions), stride or (1,) * len(positions)
+    pixels = math.prod(positions)
+    together = max(d for d in range(1, images + 1) if images % d == 0 and (d == 1 or d * pixels <= TABLE_ROWS))
+    rows, vectors = tile_shape(host(), columns)
+    count = together * pixels
+    tiles = -(-count // rows)
+
+    def padded_table(values: np.ndarray, spare: int) -> np.ndarray:
+        return table(np.concatenate([values, np.full(tiles * rows - count, spare)]))
+
+    def places(buffer: Buffer) -> np.ndarray:
+        steps = buffer.strides[1:-1]
+        first = sum(p * s for p, s in zip(phase, steps, strict=True))
+        return first + offsets(
+            (together, *positions), (buffer.strides[0], *(a * s for a, s in zip(stride, steps, strict=True)))
+        )
+
+    kinds: list[str] = []
+    arguments: dict[str, Argument] = {}
+    for i, value in enumerate(group.inputs):
+        if value is group.anchor:
+            kinds.append("sum")
+        elif value.shape == ():
+            kinds.append("constant")
+            arguments[f"in{i}"] = value.op.value  # type: ignore[attr-defined]
+        elif len(value.shape) == 1:
+            kinds.append("channel")
+            arguments[f"in{i}"] = At(low.buffer(value).memory, low.buffer(value).start)
+        else:
+            kinds.append("vector:f4")
+            source = low.plain(value)
+            arguments[f"in{i}"] = At(source.memory, source.start)
+            arguments[f"in{i}_table"] = padded_table(places(source), 0)
+            arguments[f"in{i}_group"] = together * source.strides[0]
+    spec = Gemm(rows, vectors, Formula(tuple(kinds), group.steps, group.results))
+    flops = 2 * images * pixels * columns * len(reductions) * run
+    groups, tile_blocks, panel_blocks = images // together, 1, 1
+    wanted = max(1, min(MOST_PIECES, flops // PIECE_FLOPS))
+    block = max(1, BLOCK_BYTES // (4 * x.shape[-1] * rows * max(1, math.prod(stride))))
+    tile_blocks = min(tiles, max(-(-tiles // block), -(-wanted // groups)))
+    if panel_count(columns) > 1 and panel_size * panel_count(columns) > count * x.shape[-1]:
+        panel_blocks = min(panel_count(columns), wanted)
+        tile_blocks = min(tiles, max(-(-tiles // block), -(-wanted // (groups * panel_blocks))))
+    arguments |= {
+        "x": At(x.memory, x.start + origin),
+        "b": panels,
+        "y": At(y.memory, y.start),
+        "row": padded_table(offsets((together, *positions), (x.strides[0], *row_strides)), 0),
+        "out": padded_table(places(y), -1),
+        "tiles": tiles,
+        "red": table(reductions),
+        "outer": len(reductions),
+        "inner": run,
+        "groups": groups,
+        "x_group": together * x.strides[0],
+        "y_group": together * y.strides[0],
+        "panels": panel_count(columns),
+        "panel_size": panel_size,
+        "columns": columns,
+        "tile_blocks": tile_blocks,
+        "panel_blocks": panel_blocks,
+    }
+    low.call(spec, arguments, groups * tile_blocks * panel_blocks, y, f"direct, tile {rows}x{vectors}", flops)

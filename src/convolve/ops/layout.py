@@ -1,0 +1,133 @@
+"""Parts of values: slices as views, and concatenation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from convolve.errors import ShapeError
+from convolve.graph import Op, Shape, Value, apply, register
+from convolve.lowering import Group, Lowering
+from convolve.ops.reduce import reshape_to
+
+
+@register
+@dataclass(frozen=True)
+class Slice(Op):
+    """Positions start..stop-1 of one axis."""
+
+    name: ClassVar[str] = "slice"
+    axis: int
+    start: int
+    stop: int
+
+    def shape(self, *inputs: Shape) -> Shape:
+        [x] = inputs
+        if not (0 <= self.axis < len(x) and 0 <= self.start < self.stop <= x[self.axis]):
+            raise ShapeError(f"slice {self.start}:{self.stop} of axis {self.axis} of a value with shape {x}")
+        return (*x[: self.axis], self.stop - self.start, *x[self.axis + 1 :])
+
+    def reference(self, *inputs: np.ndarray) -> np.ndarray:
+        return inputs[0][(slice(None),) * self.axis + (slice(self.start, self.stop),)]
+
+    def gradient(self, y: Value, dy: Value) -> Sequence[Value | None]:
+        return (apply(Place(self.axis, self.start, y.inputs[0].shape[self.axis]), dy),)
+
+    def lower(self, group: Group, low: Lowering) -> None:
+        y = group.anchor
+        assert y is not None
+        x = low.plain(y.inputs[0])
+        start = x.start + self.start * x.strides[self.axis]
+        low.alias(y, replace(x, shape=y.shape, start=start, pads=()))
+
+
+@register
+@dataclass(frozen=True)
+class Place(Op):
+    """Put a value at `start` of an axis of `size`, zeros elsewhere: the gradient of a slice."""
+
+    name: ClassVar[str] = "place"
+    axis: int
+    start: int
+    size: int
+
+    def shape(self, *inputs: Shape) -> Shape:
+        [x] = inputs
+        return (*x[: self.axis], self.size, *x[self.axis + 1 :])
+
+    def reference(self, *inputs: np.ndarray) -> np.ndarray:
+        [x] = inputs
+        y = np.zeros(self.shape(x.shape), x.dtype)
+        y[(slice(None),) * self.axis + (slice(self.start, self.start + x.shape[self.axis]),)] = x
+        return y
+
+    def gradient(self, y: Value, dy: Value) -> Sequence[Value | None]:
+        return (cut(dy, self.axis, self.start, self.start + y.inputs[0].shape[self.axis]),)
+
+    def lower(self, group: Group, low: Lowering) -> None:
+        y = group.anchor
+        assert y is not None
+        result = low.result(y)
+        low.pointwise((), [0.0], [result], (0,), "zero")
+        x = low.plain(y.inputs[0])
+        part = replace(result, shape=x.shape, start=result.start + self.start * result.strides[self.axis])
+        low.copy(x, part)
+
+
+@register
+@dataclass(frozen=True)
+class Concat(Op):
+    """Values one behind the other along an axis."""
+
+    name: ClassVar[str] = "concat"
+    axis: int
+
+    def shape(self, *inputs: Shape) -> Shape:
+        first = inputs[0]
+        axis = self.axis % len(first)
+        for other in inputs[1:]:
+            if len(other) != len(first) or any(
+                a != b for i, (a, b) in enumerate(zip(first, other, strict=True)) if i != axis
+            ):
+                raise ShapeError(
+                    f"concat along axis {axis} of shapes {', '.join(map(str, inputs))}: all other sizes must be equal"
+                )
+        return (*first[:axis], sum(s[axis] for s in inputs), *first[axis + 1 :])
+
+    def reference(self, *inputs: np.ndarray) -> np.ndarray:
+        return np.concatenate(inputs, self.axis)
+
+    def gradient(self, y: Value, dy: Value) -> Sequence[Value | None]:
+        axis = self.axis % len(y.shape)
+        stops = np.cumsum([v.shape[axis] for v in y.inputs])
+        return tuple(
+            cut(dy, axis, int(stop) - v.shape[axis], int(stop)) for v, stop in zip(y.inputs, stops, strict=True)
+        )
+
+    def lower(self, group: Group, low: Lowering) -> None:
+        y = group.anchor
+        assert y is not None
+        result, axis, at = low.result(y), self.axis % len(y.shape), 0
+        for value in y.inputs:
+            x = low.plain(value)
+            part = replace(result, shape=x.shape, start=result.start + at * result.strides[axis], pads=())
+            low.copy(x, part)
+            at += x.shape[axis]
+
+
+def cut(value: Value, axis: int, start: int, stop: int) -> Value:
+    """Positions start..stop-1 of `axis`."""
+    return apply(Slice(axis, start, stop), value)
+
+
+def row(value: Value, index: int) -> Value:
+    """One entry of the first axis."""
+    return reshape_to(cut(value, 0, index, index + 1), value.shape[1:])
+
+
+def concat(*values: Value, axis: int = -1) -> Value:
+    """Values one behind the other along `axis` (the channels by default)."""
+    return apply(Concat(axis), *values)

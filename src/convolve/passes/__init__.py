@@ -1,0 +1,41 @@
+"""The compiler on one page: named rewrites of a graph, then the steps from graph to program.
+
+    sink        a ReLU moves behind the max-pool that follows it: the same numbers, fewer of them
+    expand      composite ops become pointwise ones
+    simplify    broadcasts that the next op does itself disappear
+    share       equal values are computed once
+    fuse        pointwise chains join each other, products (epilogue) and reductions (prologue)
+    lower       each group becomes kernel calls; margins, packing and the split into pieces are decided
+    schedule, place  (`convolve.program`) calls get phases, memories get addresses
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from convolve.graph import Graph
+from convolve.lowering import Lowering
+from convolve.passes.fuse import fuse
+from convolve.passes.lower import lower
+from convolve.passes.rewrites import expand, share, simplify, sink
+from convolve.program import Program
+
+REWRITES: tuple[Callable[[Graph], Graph], ...] = (expand, simplify, share)
+"""Rewrites of every program's graph, in order. `sink` comes before differentiation, so that gradients profit."""
+
+
+def compile_graph(graph: Graph, fused: bool = True) -> Program:
+    """Turn a graph into a program.
+
+    Args:
+        graph: what to compute.
+        fused: join pointwise ops to their neighbours; without, every value of the graph exists in memory.
+    """
+    for rewrite in REWRITES:
+        graph = rewrite(graph)
+    low: Lowering = lower(graph, fuse(graph, fused))
+    outputs = {name: low.buffer(value) for name, value in graph.outputs.items()}
+    return Program.of(low.calls, outputs, low.stores)
+
+
+__all__ = ["REWRITES", "compile_graph", "expand", "fuse", "lower", "share", "simplify", "sink"]

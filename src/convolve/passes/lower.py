@@ -1,0 +1,75 @@
+"""From groups to kernel calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from convolve.graph import Constant, Graph, Leaf, Value
+from convolve.lowering import Group, Lowering
+from convolve.ops.convolution import Convolution, FilterGradientOp, InputGradient
+from convolve.ops.pointwise import Pointwise
+from convolve.program import Buffer
+from convolve.window import Pads
+
+
+def lower(graph: Graph, groups: Sequence[Group]) -> Lowering:
+    """Lower every group in order; an updated leaf's new value is written where the leaf lies."""
+    values = graph.values()
+    low = Lowering(_margins(values), _weights(values))
+    low.targets = {value.serial: low.leaf(target) for target, value in graph.updates}
+    for group in groups:
+        [output] = group.outputs
+        low.label = output.label or (group.anchor.label if group.anchor else "") or f"%{output.serial}"
+        if group.anchor is None:
+            _sweep(group, low)
+        else:
+            group.anchor.op.lower(group, low)  # type: ignore[attr-defined]
+    for value in graph.outputs.values():
+        low.buffer(value)
+    return low
+
+
+def _sweep(group: Group, low: Lowering) -> None:
+    [output] = group.outputs
+    result = low.result(output)
+
+    def source(value: Value) -> Buffer | float:
+        if isinstance(value.op, Constant):
+            return value.op.value
+        if result.panels and value.shape == output.shape:
+            return low.panels(value)
+        return low.plain(value)
+
+    low.pointwise(group.steps, [source(v) for v in group.inputs], [result], group.results)
+
+
+def _margins(values: Sequence[Value]) -> dict[int, Pads]:
+    """The widest margins that any user asks of each value."""
+    pads: dict[int, Pads] = {}
+    for value in values:
+        if isinstance(value.op, (Convolution, InputGradient, FilterGradientOp)):
+            for index, asked in value.op.margins(*(v.shape for v in value.inputs)).items():
+                serial = value.inputs[index].serial
+                known = pads.get(serial, asked)
+                pads[serial] = tuple((max(a, c), max(b, d)) for (a, b), (c, d) in zip(known, asked, strict=True))
+    return pads
+
+
+def _weights(values: Sequence[Value]) -> frozenset[int]:
+    """Values kept in filter panels: what products multiply with, filter gradients, and what is pointwise with them."""
+    packed = {v.inputs[1].serial for v in values if isinstance(v.op, (Convolution, InputGradient))}
+    packed = {v.serial for v in values if v.serial in packed and isinstance(v.op, Leaf)}
+    packed |= {v.serial for v in values if isinstance(v.op, FilterGradientOp)}
+    while True:
+        before = len(packed)
+        for value in values:
+            if isinstance(value.op, Pointwise) and value.shape:
+                alike = [v for v in (*value.inputs, value) if v.shape == value.shape and not _fixed(v)]
+                if any(v.serial in packed for v in alike):
+                    packed |= {v.serial for v in alike if isinstance(v.op, (Leaf, Pointwise))}
+        if len(packed) == before:
+            return frozenset(packed)
+
+
+def _fixed(value: Value) -> bool:
+    return isinstance(value.op, Constant)

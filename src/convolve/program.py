@@ -1,0 +1,214 @@
+"""Programs: tables of kernel calls over one arena of memory.
+
+Lowering an op appends `Call`s; `Memory` is what they read and write, `Buffer` a strided view of it. A finished `Program` is
+plain data (printable, testable) that workers run in lock step: calls of one phase touch nothing of each other's and meet at
+one barrier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from convolve.native.target import PANEL
+from convolve.window import Pads
+
+ITEM = {"f4": 4, "i4": 4, "u1": 1, "i8": 8}
+SLACK = 64
+"""Floats behind every memory that kernels may read (never write) past its end."""
+ALIGN = 64
+
+
+@dataclass(eq=False)
+class Memory:
+    """A piece of memory: `arena` lives within one run, `store` between runs, `input` is the caller's for one run."""
+
+    name: str
+    size: int
+    dtype: str = "f4"
+    home: str = "arena"
+    offset: int = -1
+
+    @property
+    def bytes(self) -> int:
+        return (self.size + SLACK) * ITEM[self.dtype]
+
+
+@dataclass(frozen=True, eq=False)
+class Buffer:
+    """A view of memory: element `index` lies at `start + sum(index * strides)`.
+
+    `panels` says that a weight (filters, *kernel, channels) lies packed as (filters / PANEL, *kernel, channels, PANEL).
+    """
+
+    memory: Memory
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    start: int = 0
+    pads: Pads = ()
+    panels: bool = False
+
+    @property
+    def contiguous(self) -> bool:
+        return not self.panels and self.strides == row_major(self.shape)
+
+
+@dataclass(frozen=True)
+class At:
+    """A kernel argument: the address of an element of a memory."""
+
+    memory: Memory
+    index: int = 0
+
+
+Argument = At | int | float | np.ndarray
+
+
+@dataclass(eq=False)
+class Call:
+    """One kernel over `pieces` shares of work that any thread may claim."""
+
+    spec: Any
+    arguments: Mapping[str, Argument]
+    pieces: int
+    writes: tuple[Memory, ...]
+    label: str
+    algorithm: str
+    flops: int = 0
+    phase: int = -1
+
+    @property
+    def memories(self) -> list[Memory]:
+        return list(dict.fromkeys(a.memory for a in self.arguments.values() if isinstance(a, At)))
+
+    @property
+    def reads(self) -> list[Memory]:
+        return [m for m in self.memories if m not in self.writes]
+
+
+def row_major(shape: Sequence[int]) -> tuple[int, ...]:
+    """Strides of a contiguous array, in elements."""
+    strides, step = [], 1
+    for n in reversed(shape):
+        strides.append(step)
+        step *= n
+    return tuple(reversed(strides))
+
+
+def padded(name: str, shape: tuple[int, ...], pads: Pads = (), dtype: str = "f4") -> Buffer:
+    """A channels-last buffer (n, *spatial, channels) with margins of `pads` around its spatial dimensions."""
+    pads = pads or ((0, 0),) * max(0, len(shape) - 2)
+    sizes = list(shape)
+    if len(shape) > 2:
+        sizes[1:-1] = [n + lo + hi for n, (lo, hi) in zip(shape[1:-1], pads, strict=True)]
+    strides = list(row_major(sizes))
+    size = int(np.prod(sizes, dtype=np.int64))
+    # Images whose pitch is a multiple of the page fall on the same cache sets; a little more spreads them.
+    if len(shape) > 1 and shape[0] > 1 and strides[0] % 1024 == 0:
+        strides[0] += PANEL
+        size = shape[0] * strides[0]
+    start = sum(lo * s for (lo, _), s in zip(pads, strides[1:-1], strict=True)) if len(shape) > 2 else 0
+    return Buffer(Memory(name, size, dtype), shape, tuple(strides), start, pads if len(shape) > 2 else ())
+
+
+def packed(memory_name: str, shape: tuple[int, ...], home: str = "arena") -> Buffer:
+    """Filter panels for a weight (filters, *kernel, channels)."""
+    filters, *rest = shape
+    size = -(-filters // PANEL) * PANEL * int(np.prod(rest, dtype=np.int64))
+    return Buffer(Memory(memory_name, size, home=home), shape, (), panels=True)
+
+
+def pack(weight: np.ndarray) -> np.ndarray:
+    """(filters, *kernel, channels) to panels, flat; missing filters are zero.
+
+    >>> pack(np.arange(6.0, dtype=np.float32).reshape(3, 1, 2)).reshape(2, PANEL)[:, :3]
+    array([[0., 2., 4.],
+           [1., 3., 5.]], dtype=float32)
+    """
+    filters = weight.shape[0]
+    blocks = -(-filters // PANEL)
+    flat = np.zeros((blocks * PANEL, weight.size // filters), np.float32)
+    flat[:filters] = weight.reshape(filters, -1)
+    return np.ascontiguousarray(flat.reshape(blocks, PANEL, -1).transpose(0, 2, 1)).ravel()
+
+
+def unpack(panels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The inverse of `pack`."""
+    blocks = -(-shape[0] // PANEL)
+    rows = panels.reshape(blocks, -1, PANEL).transpose(0, 2, 1).reshape(blocks * PANEL, -1)
+    return np.ascontiguousarray(rows[: shape[0]]).reshape(shape)
+
+
+def schedule(calls: Sequence[Call]) -> int:
+    """Give each call the earliest phase its reads and writes allow; returns the number of phases.
+
+    A call comes after the writer of what it reads, and after the readers and the writer of what it overwrites.
+    """
+    written: dict[Memory, int] = {}
+    read: dict[Memory, int] = {}
+    last = -1
+    for call in calls:
+        phase = 0
+        for memory in call.reads:
+            phase = max(phase, written.get(memory, -1) + 1)
+        for memory in call.writes:
+            phase = max(phase, written.get(memory, -1) + 1, read.get(memory, -1) + 1)
+        call.phase = phase
+        for memory in call.memories:
+            read[memory] = max(read.get(memory, -1), phase)
+        for memory in call.writes:
+            written[memory] = phase
+        last = max(last, phase)
+    return last + 1
+
+
+def place(calls: Iterable[Call], outputs: Iterable[Memory], phases: int) -> int:
+    """Give every arena memory an offset so that what is alive at once never overlaps; returns the arena's bytes.
+
+    Largest first, each at the lowest gap among those alive with it (Sekiyama et al., 2018, best-fit heuristic).
+    """
+    life: dict[Memory, list[int]] = {}
+    for call in calls:
+        for memory in call.memories:
+            if memory.home == "arena":
+                span = life.setdefault(memory, [call.phase, call.phase])
+                span[0], span[1] = min(span[0], call.phase), max(span[1], call.phase)
+    for memory in outputs:
+        if memory in life:
+            life[memory][1] = phases
+    placed: list[tuple[int, int, list[int]]] = []
+    total = 0
+    for memory, (first, final) in sorted(life.items(), key=lambda item: -item[0].bytes):
+        size = -(-memory.bytes // ALIGN) * ALIGN
+        offset = 0
+        for start, end, (a, b) in placed:
+            if a <= final and first <= b:
+                if offset + size <= start:
+                    break
+                offset = max(offset, end)
+        memory.offset = offset
+        placed.append((offset, offset + size, [first, final]))
+        placed.sort(key=lambda p: p[0])
+        total = max(total, offset + size)
+    return total
+
+
+@dataclass
+class Program:
+    """Calls in order of their phases, and where the named results lie."""
+
+    calls: list[Call]
+    outputs: dict[str, Buffer]
+    arena_bytes: int = 0
+    phases: int = 0
+    stores: dict[str, Buffer] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, calls: list[Call], outputs: dict[str, Buffer], stores: dict[str, Buffer]) -> Program:
+        phases = schedule(calls)
+        ordered = sorted(calls, key=lambda c: c.phase)
+        size = place(ordered, [b.memory for b in outputs.values()], phases)
+        return cls(ordered, outputs, size, phases, stores)

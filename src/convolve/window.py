@@ -1,0 +1,157 @@
+"""Window arithmetic: everything about where a sliding window starts, ends and what it covers.
+
+One frozen `Window` answers for shape inference, kernels, pooling divisors, summaries and receptive fields,
+at any number of spatial dimensions. For one dimension with input size `n`, kernel `k`, stride `s`, dilation `d`
+and padding `(lo, hi)`:
+
+    extent = d * (k - 1) + 1                       what a window spans
+    output = (n + lo + hi - extent) // s + 1       how many windows fit
+    window o covers the input indices  o * s - lo + i * d,   i in 0..k-1
+
+(Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", 2016.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from convolve.errors import ShapeError
+
+Pads = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window that slides over `rank` spatial dimensions, its padding already explicit.
+
+    >>> w = Window(kernel=(3, 3), stride=(2, 2), dilation=(1, 1), pads=((1, 1), (1, 1)))
+    >>> w.output((28, 27))
+    (14, 14)
+    >>> w.extent
+    (3, 3)
+    """
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    pads: Pads
+
+    @property
+    def rank(self) -> int:
+        return len(self.kernel)
+
+    @property
+    def taps(self) -> int:
+        """Number of positions in the window."""
+        return int(np.prod(self.kernel, dtype=np.int64))
+
+    @property
+    def extent(self) -> tuple[int, ...]:
+        """How many input positions a window spans, per dimension."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+
+    def output(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """Output size over an input of `size`; below 1 where no window fits."""
+        return tuple(
+            (n + lo + hi - e) // s + 1
+            for n, (lo, hi), e, s in zip(size, self.pads, self.extent, self.stride, strict=True)
+        )
+
+    def dropped(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """Padded input positions behind the last window, per dimension: read by nobody."""
+        return tuple(
+            (n + lo + hi - e) % s
+            for n, (lo, hi), e, s in zip(size, self.pads, self.extent, self.stride, strict=True)
+        )
+
+    def offsets(self) -> tuple[tuple[int, ...], ...]:
+        """Input offset of every tap relative to the window's start, in scan order (last dimension fastest)."""
+        steps = (range(0, k * d, d) for k, d in zip(self.kernel, self.dilation, strict=True))
+        return tuple(product(*steps))
+
+    def spans(self, size: tuple[int, ...]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Per dimension and window: first and one-past-last tap that lies inside the input (int64 arrays).
+
+        >>> Window((3,), (1,), (1,), ((1, 1),)).spans((4,))
+        [(array([1, 0, 0, 0]), array([3, 3, 3, 2]))]
+        """
+        result = []
+        for n, o, k, s, d, (lo, _) in zip(
+            size, self.output(size), self.kernel, self.stride, self.dilation, self.pads, strict=True
+        ):
+            start = np.arange(o) * s - lo
+            first = np.clip(-(start // d), 0, k)
+            last = np.clip(-((start - n) // d), 0, k)
+            result.append((first, np.maximum(first, last)))
+        return result
+
+    def transposed_pads(self, size: tuple[int, ...]) -> Pads:
+        """Margins an output gradient needs so that the gradient of the input is a plain gather over it.
+
+        The input position p receives from output o, tap i where p = o * s - lo + i * d.
+        """
+        result = []
+        for n, o, e, s, (lo, _) in zip(size, self.output(size), self.extent, self.stride, self.pads, strict=True):
+            first = -((e - 1 - lo) // s) if e - 1 - lo >= 0 else (lo - e + 1 + s - 1) // s
+            last = (n - 1 + lo) // s
+            result.append((max(0, -first), max(0, last - (o - 1))))
+        return tuple(result)
+
+
+def per_dimension(value: int | tuple[int, ...], rank: int, what: str) -> tuple[int, ...]:
+    """Spread an int over `rank` dimensions; check a tuple's length and that every entry is at least 1.
+
+    >>> per_dimension(3, 2, "kernel_size")
+    (3, 3)
+    """
+    result = (value,) * rank if isinstance(value, int) else tuple(value)
+    if len(result) != rank:
+        raise ShapeError(f"{what} has {len(result)} entries {result}, the input has {rank} spatial dimensions")
+    if any(v < 1 for v in result):
+        raise ShapeError(f"{what} must be at least 1 in every dimension. Received: {what}={value}")
+    return result
+
+
+def resolve(
+    kernel: int | tuple[int, ...],
+    stride: int | tuple[int, ...],
+    dilation: int | tuple[int, ...],
+    padding: str | int | tuple[tuple[int, int], ...],
+    size: tuple[int, ...],
+) -> Window:
+    """Make a window explicit for an input of spatial `size`.
+
+    `same` pads so that the output has ceil(size / stride) positions, the odd one at the high end.
+
+    >>> resolve(3, 2, 1, "same", (28, 28)).pads
+    ((0, 1), (0, 1))
+    >>> resolve(3, 1, 1, "valid", (28,)).output((28,))
+    (26,)
+    """
+    rank = len(size)
+    kernel = per_dimension(kernel, rank, "kernel_size")
+    stride = per_dimension(stride, rank, "stride")
+    dilation = per_dimension(dilation, rank, "dilation")
+    pads: Pads
+    if padding == "valid":
+        pads = ((0, 0),) * rank
+    elif padding == "same":
+        pads = tuple(
+            (total // 2, total - total // 2)
+            for n, k, s, d in zip(size, kernel, stride, dilation, strict=True)
+            for total in [max(0, (-(-n // s) - 1) * s + d * (k - 1) + 1 - n)]
+        )
+    elif isinstance(padding, int):
+        pads = ((padding, padding),) * rank
+    elif isinstance(padding, tuple) and len(padding) == rank and all(len(p) == 2 for p in padding):
+        pads = tuple((int(lo), int(hi)) for lo, hi in padding)
+    else:
+        raise ShapeError(
+            f'padding must be "same", "valid", an int or {rank} pairs (lo, hi). Received: padding={padding!r}'
+        )
+    if any(p < 0 for pair in pads for p in pair):
+        raise ShapeError(f"padding must not be negative. Received: padding={padding!r}")
+    return Window(kernel, stride, dilation, pads)
