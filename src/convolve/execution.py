@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from convolve.native.cache import dispatch
 from convolve.native.kernels.runtime import LINE
-from convolve.native.workers import Table, aligned, pool
+from convolve.native.workers import SCRATCH_BYTES, Table, aligned, pool
 from convolve.program import ITEM, At, Buffer, Memory, Program, unpack
 
 
@@ -53,7 +54,8 @@ class Executable:
         for i, call in enumerate(program.calls):
             last = i + 1 == len(phases) or phases[i + 1] != phases[i]
             rows[i] = dispatch(call.spec), self._arguments.ctypes.data + 8 * starts[i], call.pieces, int(last)
-        self.table = Table(rows, aligned(LINE * max(1, len(rows)), np.int64))
+        scratch = -(-max([SCRATCH_BYTES, *(call.scratch for call in program.calls)]) // 4096) * 4096
+        self.table = Table(rows, aligned(LINE * max(1, len(rows)), np.int64), scratch)
         self._inputs = {m.name: slots for m, slots in self._slots.items() if m.home == "input"}
         for key, buffer in program.stores.items():
             if buffer.memory.home == "store":
@@ -84,6 +86,23 @@ class Executable:
 
     def run(self, inputs: Mapping[str, np.ndarray], threads: int) -> None:
         """Run once. `inputs` are contiguous and of the program's shapes and types."""
+        self._prepare(inputs)
+        pool().run(self.table, threads)
+
+    def measure(self, inputs: Mapping[str, np.ndarray], threads: int) -> list[float]:
+        """Run once, call by call; the seconds of each. Between calls the threads meet, so the sum is above a run's."""
+        self._prepare(inputs)
+        seconds = []
+        for i in range(len(self.table.rows)):
+            row = self.table.rows[i : i + 1].copy()
+            row[0, 3] = 1
+            single = Table(row, self.table.counters, self.table.scratch)
+            began = time.perf_counter()
+            pool().run(single, threads)
+            seconds.append(time.perf_counter() - began)
+        return seconds
+
+    def _prepare(self, inputs: Mapping[str, np.ndarray]) -> None:
         address = self.arena.address
         if address != self._arena_address:
             for slot, at in self._arena_slots:
@@ -95,7 +114,6 @@ class Executable:
                 self._arguments[slot] = at + offset
         if self.arena.poison:
             self.arena.memory[: self.arena.memory.size // 4 * 4].view(np.float32)[:] = np.nan
-        pool().run(self.table, threads)
 
     def output(self, name: str) -> np.ndarray:
         """A copy of a named result."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -222,7 +222,9 @@ def differentiate(loss: Value, leaves: Sequence[Value]) -> list[Value]:
             if received is None or source.serial not in needed:
                 continue
             known = gradients.get(source.serial)
-            gradients[source.serial] = received if known is None else known + received
+            total = received if known is None else known + received
+            named = source.label and total.inputs and not total.label
+            gradients[source.serial] = replace(total, label=f"d {source.label}") if named else total
     return [gradients[v.serial] if v.serial in gradients else zeros_like(v) for v in leaves]
 
 

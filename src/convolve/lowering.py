@@ -156,13 +156,14 @@ class Lowering:
         writes: Buffer | Memory,
         algorithm: str,
         flops: int = 0,
+        scratch: int = 0,
     ) -> None:
-        """Append a call; its arguments are checked against the kernel's."""
+        """Append a call; its arguments are checked against the kernel's. `scratch` is in floats, a thread."""
         declared = {a.split(":")[0] for a in spec.arguments}
         if declared != set(arguments):
             raise TypeError(f"{spec}: arguments {sorted(declared ^ set(arguments))} are missing or unknown")
         memory = writes.memory if isinstance(writes, Buffer) else writes
-        self.calls.append(Call(spec, arguments, pieces, (memory,), self.label, algorithm, flops))
+        self.calls.append(Call(spec, arguments, pieces, (memory,), self.label, algorithm, flops, 4 * scratch))
 
     def leaf(self, value: Value) -> Buffer:
         """Where a leaf lies: in the caller's array for an input, else in a store between runs."""
@@ -360,6 +361,23 @@ def operands(
         arguments[f"in{i}_table"] = table(space.tables[place])
         arguments[f"in{i}_row"] = space.row[place]
         place += 1
+    return tuple(kinds), arguments
+
+
+def epilogue_inputs(group: Group, low: Lowering) -> tuple[tuple[str, ...], dict[str, Argument]]:
+    """Kinds and addresses of an epilogue's inputs: the product itself, numbers, one value a channel, or a whole value."""
+    kinds: list[str] = []
+    arguments: dict[str, Argument] = {}
+    for i, value in enumerate(group.inputs):
+        if value is group.anchor:
+            kinds.append("sum")
+        elif isinstance(value.op, Constant):
+            kinds.append("constant")
+            arguments[f"in{i}"] = value.op.value
+        else:
+            buffer = low.plain(value)
+            kinds.append("channel" if len(value.shape) == 1 else "vector:f4")
+            arguments[f"in{i}"] = At(buffer.memory, buffer.start)
     return tuple(kinds), arguments
 
 

@@ -78,6 +78,7 @@ class Call:
     label: str
     algorithm: str
     flops: int = 0
+    scratch: int = 0
     phase: int = -1
 
     @property

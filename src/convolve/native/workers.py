@@ -14,7 +14,7 @@ from convolve.errors import ConvolveError
 from convolve.native.cache import dispatch
 from convolve.native.kernels.runtime import LINE, Run, Serve, Word
 
-SCRATCH_BYTES = 1 << 16
+SCRATCH_BYTES = 1 << 12
 _FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
 
 
@@ -27,10 +27,11 @@ def aligned(count: int, dtype: type = np.uint8, alignment: int = 64) -> np.ndarr
 
 @dataclass(frozen=True)
 class Table:
-    """A program bound to addresses: rows (kernel, arguments, pieces, phase ends), and their counters."""
+    """A program bound to addresses: rows (kernel, arguments, pieces, phase ends), their counters, scratch a thread."""
 
     rows: np.ndarray
     counters: np.ndarray
+    scratch: int = SCRATCH_BYTES
 
 
 class Pool:
@@ -41,21 +42,16 @@ class Pool:
         self._shared = aligned(Word.WORDS * LINE, np.int64, 4096)
         self._arguments = [np.array([self._shared.ctypes.data], np.int64)]
         self._threads: list[threading.Thread] = []
-        self._scratch: list[np.ndarray] = []
+        self._scratch = aligned(0)
         self._run = _FUNCTION(dispatch(Run()))
         self._serve = _FUNCTION(dispatch(Serve()))
-        self._memory()
-
-    def _memory(self) -> np.ndarray:
-        self._scratch.append(aligned(SCRATCH_BYTES))
-        return self._scratch[-1]
 
     def _grow(self, threads: int) -> None:
         while len(self._threads) < threads - 1:
-            number, scratch = len(self._threads) + 1, self._memory()
+            number = len(self._threads) + 1
             argument = np.array([self._shared.ctypes.data, self._shared[Word.JOB * LINE]], np.int64)
             self._arguments.append(argument)
-            call = (argument.ctypes.data, number, scratch.ctypes.data)
+            call = (argument.ctypes.data, number, 0)
             thread = threading.Thread(target=self._serve, args=call, daemon=True, name=f"convolve-{number}")
             thread.start()
             self._threads.append(thread)
@@ -69,11 +65,15 @@ class Pool:
             if len(self._threads) < threads - 1:
                 self._grow(threads)
             shared = self._shared
+            if self._scratch.size < threads * table.scratch:
+                self._scratch = aligned(threads * table.scratch, alignment=4096)
+            shared[Word.SCRATCH * LINE] = self._scratch.ctypes.data
+            shared[Word.SCRATCH_SIZE * LINE] = table.scratch
             shared[Word.CALLS * LINE] = table.rows.ctypes.data
             shared[Word.COUNT * LINE] = len(table.rows)
             shared[Word.COUNTERS * LINE] = table.counters.ctypes.data
             shared[Word.THREADS * LINE] = threads
-            self._run(self._arguments[0].ctypes.data, 0, self._scratch[0].ctypes.data)
+            self._run(self._arguments[0].ctypes.data, 0, 0)
 
     def stop(self) -> None:
         """Let the workers end."""

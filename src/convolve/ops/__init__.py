@@ -9,7 +9,7 @@ What a person composes own layers and losses from stands here too: functions ove
 [array([5., 4.])]
 """
 
-from convolve.graph import Value
+from convolve.graph import Value, constant
 from convolve.ops import convolution, dropout, norm, pool, softmax  # noqa: F401 - fills the vocabulary
 from convolve.ops.layout import concat, cut
 from convolve.ops.pointwise import (
@@ -43,6 +43,7 @@ __all__ = [
     "broadcast",
     "cast",
     "concat",
+    "constant",
     "cut",
     "equal",
     "erf",

@@ -18,13 +18,14 @@ import numpy as np
 
 from convolve.errors import ShapeError
 from convolve.graph import Op, Shape, Value, apply, register
-from convolve.lowering import MOST_PIECES, Group, Lowering, offsets, panel_count, table
+from convolve.lowering import MOST_PIECES, Group, Lowering, epilogue_inputs, offsets, panel_count, table
 from convolve.native.kernels.expression import Formula
 from convolve.native.kernels.filter_gradient import FilterGradient
 from convolve.native.kernels.gemm import Gemm, tile_shape
 from convolve.native.kernels.layout import TransposePanels
 from convolve.native.target import PANEL, host
 from convolve.ops.reduce import join_slices
+from convolve.ops.winograd import Tiling, gradient_tiling, lower_gradient, lower_product, product_tiling
 from convolve.program import Argument, At, Buffer
 from convolve.window import Pads, Window
 
@@ -91,15 +92,25 @@ class Convolution(Op):
             apply(FilterGradientOp(self.window), x, dy),
         )
 
+    def tiling(self, x: Shape, w: Shape) -> Tiling | None:
+        lo = [pair[0] for pair in self.window.pads]
+        return product_tiling(self.window, lo, x[0], self.window.output(x[1:-1]), x[-1], w[0])
+
     def margins(self, *inputs: Shape) -> dict[int, Pads]:
         """Margins of zeros that the inputs' buffers must carry."""
-        return {0: self.window.pads}
+        tiling = self.tiling(*inputs)
+        return {0: tiling.input_pads(inputs[0][1:-1]) if tiling else self.window.pads}
 
     def lower(self, group: Group, low: Lowering) -> None:
         y = group.anchor
         assert y is not None
-        x, w = low.margined(y.inputs[0], self.window.pads), low.panels(y.inputs[1])
+        shapes = [v.shape for v in y.inputs]
+        x, w = low.margined(y.inputs[0], self.margins(*shapes)[0]), low.panels(y.inputs[1])
         window = self.window
+        tiling = self.tiling(*shapes)
+        if tiling:
+            lower_product(group, low, tiling, x, At(w.memory), False, group_result(group, low))
+            return
         rows = [s * t for s, t in zip(window.stride, x.strides[1:-1], strict=True)]
         origin = -sum(lo * s for (lo, _), s in zip(window.pads, x.strides[1:-1], strict=True))
         taps = offsets(window.kernel, [d * s for d, s in zip(window.dilation, x.strides[1:-1], strict=True)])
@@ -138,14 +149,19 @@ class InputGradient(Op):
         g, w = y.inputs
         return apply(Convolution(self.window), dy, w), apply(FilterGradientOp(self.window), dy, g)
 
+    def tiling(self, dy: Shape, w: Shape) -> Tiling | None:
+        lo = [e - 1 - pair[0] for e, pair in zip(self.window.extent, self.window.pads, strict=True)]
+        return product_tiling(self.window, lo, dy[0], self.size, w[0], w[-1])
+
     def margins(self, *inputs: Shape) -> dict[int, Pads]:
-        return {0: self.window.transposed_pads(self.size)}
+        tiling = self.tiling(*inputs)
+        return {0: tiling.input_pads(inputs[0][1:-1]) if tiling else self.window.transposed_pads(self.size)}
 
     def lower(self, group: Group, low: Lowering) -> None:
         y = group.anchor
         assert y is not None
-        dy = low.margined(y.inputs[0], self.window.transposed_pads(self.size))
-        w = low.panels(y.inputs[1])
+        shapes = [v.shape for v in y.inputs]
+        dy, w = low.margined(y.inputs[0], self.margins(*shapes)[0]), low.panels(y.inputs[1])
         filters, channels, taps = w.shape[0], w.shape[-1], self.window.taps
         size = taps * filters * PANEL
         transposed = low.temporary(f"{w.memory.name}.transposed", panel_count(channels) * size)
@@ -159,6 +175,10 @@ class InputGradient(Op):
         window = self.window
         steps = list(dy.strides[1:-1])
         result = group_result(group, low)
+        tiling = self.tiling(*shapes)
+        if tiling:
+            lower_product(group, low, tiling, dy, At(transposed), True, result)
+            return
         for phase in product(*(range(min(s, n)) for s, n in zip(window.stride, self.size, strict=True))):
             reached: list[tuple[int, int]] = [(0, 0)]
             for p, k, s, d, (lo, _), step in zip(
@@ -195,13 +215,25 @@ class FilterGradientOp(Op):
         x, g = y.inputs
         return apply(InputGradient(self.window, x.shape[1:-1]), g, dy), apply(Convolution(self.window), x, dy)
 
+    def tiling(self, x: Shape, dy: Shape) -> Tiling | None:
+        return gradient_tiling(self.window, x[0], dy[1:-1], x[-1], dy[-1])
+
     def margins(self, *inputs: Shape) -> dict[int, Pads]:
+        tiling = self.tiling(*inputs)
+        if tiling:
+            return {0: tiling.input_pads(inputs[0][1:-1]), 1: tiling.output_pads()}
         return {0: self.window.pads}
 
     def lower(self, group: Group, low: Lowering) -> None:
         y = group.anchor
         assert y is not None
-        x, dy = low.margined(y.inputs[0], self.window.pads), low.plain(y.inputs[1])
+        pads = self.margins(*(v.shape for v in y.inputs))
+        x = low.margined(y.inputs[0], pads[0])
+        tiling = self.tiling(*(v.shape for v in y.inputs))
+        if tiling:
+            lower_gradient(y, low, tiling, x, low.margined(y.inputs[1], pads[1]))
+            return
+        dy = low.plain(y.inputs[1])
         window, channels, filters = self.window, x.shape[-1], dy.shape[-1]
         xs = (x.strides[0], *(s * t for s, t in zip(window.stride, x.strides[1:-1], strict=True)))
         sizes = dy.shape[:-1]
@@ -305,24 +337,12 @@ def product_of(
             (together, *positions), (buffer.strides[0], *(a * s for a, s in zip(stride, steps, strict=True)))
         )
 
-    kinds: list[str] = []
-    arguments: dict[str, Argument] = {}
-    for i, value in enumerate(group.inputs):
-        if value is group.anchor:
-            kinds.append("sum")
-        elif value.shape == ():
-            kinds.append("constant")
-            arguments[f"in{i}"] = value.op.value  # type: ignore[attr-defined]
-        elif len(value.shape) == 1:
-            kinds.append("channel")
-            arguments[f"in{i}"] = At(low.buffer(value).memory, low.buffer(value).start)
-        else:
-            kinds.append("vector:f4")
-            source = low.plain(value)
-            arguments[f"in{i}"] = At(source.memory, source.start)
-            arguments[f"in{i}_table"] = padded_table(places(source), 0)
-            arguments[f"in{i}_group"] = together * source.strides[0]
-    spec = Gemm(rows, vectors, Formula(tuple(kinds), group.steps, group.results))
+    kinds, arguments = epilogue_inputs(group, low)
+    for i in [i for i, kind in enumerate(kinds) if kind.startswith("vector")]:
+        source = low.plain(group.inputs[i])
+        arguments[f"in{i}_table"] = padded_table(places(source), 0)
+        arguments[f"in{i}_group"] = together * source.strides[0]
+    spec = Gemm(rows, vectors, Formula(kinds, group.steps, group.results))
     flops = 2 * images * pixels * columns * len(reductions) * run
     groups, tile_blocks, panel_blocks = images // together, 1, 1
     wanted = max(1, min(MOST_PIECES, flops // PIECE_FLOPS))

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from convolve.graph import Graph
 from convolve.lowering import Lowering
 from convolve.passes.fuse import fuse
-from convolve.passes.lower import lower
+from convolve.passes.lower import lower, packed_leaves
 from convolve.passes.rewrites import expand, share, simplify, sink
 from convolve.program import Program
 
@@ -38,4 +38,4 @@ def compile_graph(graph: Graph, fused: bool = True) -> Program:
     return Program.of(low.calls, outputs, low.stores)
 
 
-__all__ = ["REWRITES", "compile_graph", "expand", "fuse", "lower", "share", "simplify", "sink"]
+__all__ = ["REWRITES", "compile_graph", "expand", "fuse", "lower", "packed_leaves", "share", "simplify", "sink"]

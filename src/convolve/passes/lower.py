@@ -71,5 +71,12 @@ def _weights(values: Sequence[Value]) -> frozenset[int]:
             return frozenset(packed)
 
 
+def packed_leaves(graph: Graph) -> set[str]:
+    """Keys of the leaves that a graph's program keeps in filter panels."""
+    values = graph.values()
+    packed = _weights(values)
+    return {v.op.key for v in values if v.serial in packed and isinstance(v.op, Leaf)}
+
+
 def _fixed(value: Value) -> bool:
     return isinstance(value.op, Constant)

@@ -38,7 +38,9 @@ class Word(IntEnum):
     ARRIVED = 7
     BARRIER = 8
     BARRIER_SLEEPERS = 9
-    WORDS = 10
+    SCRATCH = 10
+    SCRATCH_SIZE = 11
+    WORDS = 12
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ class Runtime:
         calls = b.inttoptr(self.word(Word.CALLS).value, POINTER)
         counters = b.inttoptr(self.word(Word.COUNTERS).value, POINTER)
         threads = self.word(Word.THREADS)
+        scratch = b.inttoptr((self.word(Word.SCRATCH) + thread * self.word(Word.SCRATCH_SIZE)).value, POINTER)
         kind = ir.FunctionType(ir.VoidType(), [POINTER, I64, POINTER]).as_pointer()
         with k.range(self.word(Word.COUNT)) as call:
             row = b.gep(calls, [(call * 4).value], source_etype=I64)
@@ -152,7 +155,7 @@ class Runtime:
             with self.forever() as leave:
                 piece = Expr(k, b.atomic_rmw("add", counter, I64(1), "monotonic"))
                 leave(piece >= pieces)
-                b.call(kernel, [arguments, piece.value, k.scratch.value])
+                b.call(kernel, [arguments, piece.value, scratch])
             with k.when((slot(3) & k.select(threads > 1, k.lift(1), k.lift(0))).differs(0)):
                 self.barrier(threads)
 

@@ -1,0 +1,51 @@
+"""convolve: convolutional neural networks for the CPU that people already have.
+
+>>> from convolve import Conv, Dense, Flatten, MaxPool, Model, ReLU, Sequential
+>>> net = Sequential(Conv(32, 3), ReLU(), MaxPool(2), Flatten(), Dense(10))
+>>> Model(net, input_shape=(28, 28, 1)).output_shape
+(10,)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from convolve import data as datasets
+    from convolve import ops, zoo
+    from convolve.layers import *  # noqa: F403 - the names are those of `_HOMES`
+    from convolve.model import Model, load
+    from convolve.training import losses, optim, schedule
+
+_LAYERS = (
+    *("Add", "AvgPool", "BatchNorm", "Concat", "Conv", "Dense", "Dropout", "Flatten", "GELU", "GlobalAvgPool", "Input"),
+    *("Layer", "LeakyReLU", "MaxPool", "Multiply", "Net", "Normalize", "ReLU", "Residual", "Sequential", "SiLU"),
+    *("Sigmoid", "Softmax", "Tanh"),
+)
+_HOMES = dict.fromkeys(_LAYERS, "convolve.layers") | {"Model": "convolve.model", "load": "convolve.model"}
+_MODULES = {
+    "datasets": "convolve.data",
+    "losses": "convolve.training.losses",
+    "ops": "convolve.ops",
+    "optim": "convolve.training.optim",
+    "schedule": "convolve.training.schedule",
+    "zoo": "convolve.zoo",
+}
+
+__all__ = ["Model", "__version__", "datasets", "load", "losses", "ops", "optim", "schedule", "zoo", *_LAYERS]
+
+
+def __getattr__(name: str) -> Any:
+    """Names are found when first used, so that `import convolve` is quick and starts nothing."""
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'convolve' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

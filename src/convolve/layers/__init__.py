@@ -1,0 +1,20 @@
+"""The vocabulary of nets. A layer is a small frozen dataclass that writes ops on a graph once it meets its input."""
+
+from convolve.layers.activations import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
+from convolve.layers.base import Construction, Input, Layer, Parameter, Row, Scope, Symbol
+from convolve.layers.convolution import Conv, Dense
+from convolve.layers.expanded import Expanded
+from convolve.layers.joins import Add, Concat, Flatten, Multiply, Net, Residual, Sequential
+from convolve.layers.norms import BatchNorm, Dropout, Normalize
+from convolve.layers.pooling import AvgPool, GlobalAvgPool, MaxPool
+
+VOCABULARY: dict[str, type[Layer]] = {
+    cls.__name__: cls
+    for cls in (
+        *(Add, AvgPool, BatchNorm, Concat, Conv, Dense, Dropout, Expanded, Flatten, GELU, GlobalAvgPool),
+        *(LeakyReLU, MaxPool, Multiply, Net, Normalize, ReLU, Residual, Sequential, SiLU, Sigmoid, Softmax, Tanh),
+    )
+}
+"""Layers by name: what a saved net may consist of."""
+
+__all__ = [*VOCABULARY, "VOCABULARY", "Construction", "Input", "Layer", "Parameter", "Row", "Scope", "Symbol"]  # noqa: PLE0604

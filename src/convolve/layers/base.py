@@ -1,0 +1,234 @@
+"""What a layer is, how layers are called on each other, and what a layer is given when it meets its input."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from convolve.errors import ConvolveError, ShapeError
+from convolve.graph import Leaf, Shape, Value, leaf
+
+
+class Layer:
+    """Base of all layers: a subclass is a frozen dataclass whose fields are what a person writes.
+
+    Calling a layer on symbols makes a symbol (`Conv(16, 3)(x)`); `build` writes its ops on values once shapes are known. A layer
+    of one's own needs `build` alone:
+
+    >>> from dataclasses import dataclass
+    >>> from convolve import Dense, Flatten, Model, Sequential, ops
+    >>> @dataclass(frozen=True)
+    ... class Swish(Layer):
+    ...     name: str | None = None
+    ...     def build(self, scope, x):
+    ...         return x * ops.sigmoid(x)
+    >>> Model(Sequential(Flatten(), Dense(4), Swish()), input_shape=(2, 3)).output_shape
+    (4,)
+    """
+
+    name: str | None
+
+    def build(self, scope: Scope, *inputs: Value) -> Value:
+        """Write the layer's ops; raises `ShapeError` where the inputs do not suit it."""
+        raise NotImplementedError
+
+    def __call__(self, *inputs: Symbol) -> Symbol:
+        return Symbol(self, inputs)
+
+    def kind(self) -> str:
+        """The class's name as names are made of it: `BatchNorm` is `batch_norm`, `LeakyReLU` is `leaky_relu`."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", type(self).__name__).lower()
+
+
+@dataclass(frozen=True, eq=False)
+class Symbol:
+    """A layer applied to symbols: an edge of a net whose shapes are not known yet."""
+
+    layer: Layer | None
+    inputs: tuple[Symbol, ...] = ()
+
+    def __add__(self, other: Symbol) -> Symbol:
+        return _join("Add", self, other)
+
+    def __mul__(self, other: Symbol) -> Symbol:
+        return _join("Multiply", self, other)
+
+
+JOINS: dict[str, type[Layer]] = {}
+"""Layers that operators between symbols stand for; `convolve.layers.joins` fills it."""
+
+
+def _join(name: str, a: Symbol, b: Symbol) -> Symbol:
+    if not isinstance(b, Symbol):
+        raise ShapeError(f"{name} joins layers' results. Received: {b!r}")
+    return JOINS[name]()(a, b)
+
+
+def Input() -> Symbol:  # noqa: N802 - reads as a layer
+    """The input of a net in its functional form."""
+    return Symbol(None)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A learnt array: its shape, how it starts, and whether weight decay applies to it."""
+
+    shape: Shape
+    init: str
+    fan_in: int
+    fan_out: int
+    decay: bool
+
+    def sample(self, random: np.random.Generator) -> np.ndarray:
+        """A first value, float32.
+
+        `he_normal`: variance 2 / fan_in (He et al., 2015); `glorot_uniform`: 6 / (fan_in + fan_out) as the squared limit
+        (Glorot and Bengio, 2010); `lecun_normal`: variance 1 / fan_in; `zeros`; `ones`.
+        """
+        if self.init in ("zeros", "ones"):
+            return np.full(self.shape, float(self.init == "ones"), np.float32)
+        if self.init == "glorot_uniform":
+            limit = math.sqrt(6 / (self.fan_in + self.fan_out))
+            return random.uniform(-limit, limit, self.shape).astype(np.float32)
+        gain = {"he_normal": 2.0, "lecun_normal": 1.0}[self.init]
+        return (random.standard_normal(self.shape) * math.sqrt(gain / self.fan_in)).astype(np.float32)
+
+
+INITS = ("he_normal", "lecun_normal", "glorot_uniform", "zeros", "ones")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a summary and a trace know of a layer that was built."""
+
+    path: str
+    layer: Layer
+    inputs: tuple[Value, ...]
+    output: Value
+    depth: int
+
+
+@dataclass
+class Construction:
+    """Everything a net's layers leave behind while they are built."""
+
+    training: bool
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+    statistics: dict[str, np.ndarray] = field(default_factory=dict)
+    leaves: dict[str, Value] = field(default_factory=dict)
+    updates: list[tuple[Value, Value]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    counter: int = 0
+
+    @property
+    def random(self) -> Value:
+        """(seed, step): what random numbers of this step are made from."""
+        if "random" not in self.leaves:
+            self.leaves["random"] = leaf("random", "random", (2,), "i8")
+        return self.leaves["random"]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """A layer's place in the net: it names parameters and statistics, and builds inner layers."""
+
+    construction: Construction
+    path: str = ""
+    taken: dict[str, int] = field(default_factory=dict)
+    depth: int = 0
+
+    @property
+    def training(self) -> bool:
+        return self.construction.training
+
+    @property
+    def title(self) -> str:
+        return self.path or "the net"
+
+    def parameter(
+        self, name: str, shape: Shape, init: str, fan_in: int = 1, fan_out: int = 1, decay: bool = True
+    ) -> Value:
+        """A learnt array of this layer. `decay=False` exempts it from weight decay (biases, norms)."""
+        if init not in INITS:
+            raise ShapeError(f"{self.title}: init must be one of {', '.join(INITS)}. Received: init={init!r}")
+        key = f"{self.path}.{name}" if self.path else name
+        self.construction.parameters[key] = Parameter(shape, init, fan_in, fan_out, decay)
+        return self._leaf("parameter", key, shape)
+
+    def statistic(self, name: str, shape: Shape, value: float) -> Value:
+        """An array that training keeps but does not learn by gradient."""
+        key = f"{self.path}.{name}" if self.path else name
+        self.construction.statistics[key] = np.full(shape, value, np.float32)
+        return self._leaf("statistic", key, shape)
+
+    def _leaf(self, kind: str, key: str, shape: Shape) -> Value:
+        leaves = self.construction.leaves
+        if key not in leaves:
+            leaves[key] = leaf(kind, key, shape)
+        return leaves[key]
+
+    def update(self, statistic: Value, value: Value) -> None:
+        """Let a statistic take a new value at the end of the step."""
+        assert isinstance(statistic.op, Leaf)
+        self.construction.updates.append((statistic, value))
+
+    def number(self) -> int:
+        """A number that no other layer of the net gets: keys random numbers."""
+        self.construction.counter += 1
+        return self.construction.counter
+
+    def apply(self, layer: Layer, *inputs: Value) -> Value:
+        """Build an inner layer, named after its kind and its turn unless it has a name."""
+        path = self._name(layer)
+        inner = Scope(self.construction, path, {}, self.depth + 1)
+        place = len(self.construction.rows)
+        try:
+            made = layer.build(inner, *inputs)
+        except ShapeError as error:
+            text = str(error)
+            if not text.startswith((f"{path}:", f"{path}.")):
+                shapes = ", ".join(str(v.shape[1:]) for v in inputs)
+                raise type(error)(f"{path}: {text}. Received: input of shape {shapes}") from None
+            raise
+        if made.label == "" and made.inputs:
+            made = replace(made, label=path)
+        self.construction.rows.insert(place, Row(path, layer, inputs, made, self.depth))
+        return made
+
+    def build_root(self, net: Layer, x: Value) -> Value:
+        """Build a whole net: its own name is no part of its layers' names."""
+        return net.build(self, x)
+
+    def _name(self, layer: Layer) -> str:
+        if layer.name:
+            name = layer.name
+            if name in self.taken:
+                raise ConvolveError(f"{self.title}: two layers are named {name!r}; names within a block must differ")
+            self.taken[name] = 0
+        else:
+            kind = layer.kind()
+            self.taken[kind] = self.taken.get(kind, 0) + 1
+            name = f"{kind}{self.taken[kind]}"
+        return f"{self.path}.{name}" if self.path else name
+
+
+def spatial(scope: Scope, x: Value, what: str) -> tuple[int, ...]:
+    """The spatial sizes of a channels-last value; refuses a flat one."""
+    if len(x.shape) < 3:
+        raise ShapeError(
+            f"{scope.title}: {what} needs (batch, *spatial, channels), at least one spatial dimension. "
+            f"Received: input of shape {x.shape[1:]}"
+        )
+    return x.shape[1:-1]
+
+
+def one(inputs: Sequence[Any], scope: Scope) -> Any:
+    """The only input of a layer."""
+    if len(inputs) != 1:
+        raise ShapeError(f"{scope.title}: takes one input. Received: {len(inputs)}")
+    return inputs[0]

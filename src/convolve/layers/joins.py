@@ -1,0 +1,179 @@
+"""Layers that shape, join and hold other layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from convolve import ops
+from convolve.errors import ConvolveError, ShapeError
+from convolve.graph import Value, apply
+from convolve.layers.base import JOINS, Layer, Scope, Symbol
+from convolve.ops.reduce import Reshape
+
+
+@dataclass(frozen=True)
+class Flatten(Layer):
+    """(batch, *spatial, channels) -> (batch, features), in scan order with channels fastest."""
+
+    name: str | None = None
+
+    def build(self, scope: Scope, *inputs: Value) -> Value:
+        [x] = inputs
+        return apply(Reshape((-1, x.size // x.shape[0])), x)
+
+
+@dataclass(frozen=True)
+class Add(Layer):
+    """Sum of two or more results of one shape; what `+` between symbols means."""
+
+    name: str | None = None
+
+    def build(self, scope: Scope, *inputs: Value) -> Value:
+        _alike(scope, inputs, "Add")
+        total = inputs[0]
+        for value in inputs[1:]:
+            total = total + value
+        return total
+
+
+@dataclass(frozen=True)
+class Multiply(Layer):
+    """Product of two or more results whose shapes broadcast; what `*` between symbols means."""
+
+    name: str | None = None
+
+    def build(self, scope: Scope, *inputs: Value) -> Value:
+        total = inputs[0]
+        for value in inputs[1:]:
+            total = total * value
+        return total
+
+
+@dataclass(frozen=True)
+class Concat(Layer):
+    """Results one behind the other along `axis`: the channels by default."""
+
+    axis: int = -1
+    name: str | None = None
+
+    def build(self, scope: Scope, *inputs: Value) -> Value:
+        if self.axis == 0:
+            raise ShapeError(f"{scope.title}: axis 0 is the batch, which cannot grow. Received: axis=0")
+        return ops.concat(*inputs, axis=self.axis)
+
+
+@dataclass(frozen=True, init=False)
+class Sequential(Layer):
+    """Layers one after the other.
+
+    >>> from convolve import Dense, Model, ReLU
+    >>> Model(Sequential(Dense(100, bias=False), ReLU(), Dense(10, bias=False)), input_shape=(784,)).parameter_count
+    79400
+    """
+
+    layers: tuple[Layer, ...]
+    name: str | None
+
+    def __init__(self, *layers: Layer, name: str | None = None) -> None:
+        object.__setattr__(self, "layers", _checked(layers))
+        object.__setattr__(self, "name", name)
+
+    def build(self, scope: Scope, *inputs: Value) -> Value:
+        [x] = inputs
+        for layer in self.layers:
+            x = scope.apply(layer, x)
+        return x
+
+
+@dataclass(frozen=True, init=False)
+class Residual(Layer):
+    """body(x) + shortcut(x), where the shortcut is x itself unless given (He et al., 2016).
+
+    >>> from convolve import Conv, Model
+    >>> Model(Residual(Conv(8, 3), shortcut=Conv(8, 1)), input_shape=(6, 6, 2)).output_shape
+    (6, 6, 8)
+    """
+
+    layers: tuple[Layer, ...]
+    shortcut: Layer | None
+    name: str | None
+
+    def __init__(self, *layers: Layer, shortcut: Layer | None = None, name: str | None = None) -> None:
+        object.__setattr__(self, "layers", _checked(layers))
+        object.__setattr__(self, "shortcut", shortcut)
+        object.__setattr__(self, "name", name)
+
+    def build(self, scope: Scope, *inputs: Value) -> Value:
+        [x] = inputs
+        y = x
+        for layer in self.layers:
+            y = scope.apply(layer, y)
+        side = scope.apply(self.shortcut, x) if self.shortcut else x
+        if y.shape != side.shape:
+            raise ShapeError(
+                f"{scope.title}: the body gives {y.shape[1:]} and the shortcut {side.shape[1:]}; give a shortcut that fits, "
+                "for instance shortcut=Conv(filters, 1, stride=...)"
+            )
+        return y + side
+
+
+@dataclass(frozen=True, eq=False)
+class Net(Layer):
+    """Any directed graph of layers, from an input symbol to an output symbol.
+
+    >>> from convolve import Conv, Input, Model, ReLU
+    >>> x = Input()
+    >>> h = Conv(16, 3)(x)
+    >>> Model(Net(x, ReLU()(h + Conv(16, 3)(h))), input_shape=(8, 8, 3)).output_shape
+    (8, 8, 16)
+    """
+
+    input: Symbol
+    output: Symbol
+    name: str | None = None
+
+    def order(self) -> list[Symbol]:
+        """All symbols from the input to the output, each after those it needs."""
+        done: dict[int, Symbol] = {}
+        stack: list[tuple[Symbol, bool]] = [(self.output, False)]
+        while stack:
+            symbol, ready = stack.pop()
+            if id(symbol) in done:
+                continue
+            if ready:
+                done[id(symbol)] = symbol
+                continue
+            if symbol.layer is None and symbol is not self.input:
+                raise ConvolveError("Net: its output depends on another Input than the one given; pass that one")
+            stack.append((symbol, True))
+            stack.extend((s, False) for s in reversed(symbol.inputs))
+        return list(done.values())
+
+    def build(self, scope: Scope, *inputs: Value) -> Value:
+        [x] = inputs
+        made: dict[int, Value] = {id(self.input): x}
+        for symbol in self.order():
+            if symbol.layer is not None:
+                made[id(symbol)] = scope.apply(symbol.layer, *(made[id(s)] for s in symbol.inputs))
+        return made[id(self.output)]
+
+
+def _checked(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    for position, layer in enumerate(layers):
+        if not isinstance(layer, Layer):
+            raise ConvolveError(
+                f"layer {position} of a block is not a layer. Received: {layer!r}; write an instance, as in ReLU()"
+            )
+    return layers
+
+
+def _alike(scope: Scope, inputs: tuple[Value, ...], what: str) -> None:
+    shapes = {v.shape for v in inputs}
+    if len(shapes) > 1:
+        raise ShapeError(
+            f"{scope.title}: {what} needs inputs of one shape. "
+            f"Received: {', '.join(str(v.shape[1:]) for v in inputs)}"
+        )
+
+
+JOINS.update(Add=Add, Multiply=Multiply)

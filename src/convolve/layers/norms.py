@@ -1,0 +1,95 @@
+"""Normalisation and dropout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from convolve import ops
+from convolve.errors import ShapeError
+from convolve.graph import Value, apply
+from convolve.layers.base import Layer, Scope
+from convolve.ops.dropout import Dropout as DropoutOp
+from convolve.ops.layout import row
+from convolve.ops.norm import BatchNormalize, moments
+
+
+@dataclass(frozen=True)
+class BatchNorm(Layer):
+    """Normalise each channel over the batch in training, by running statistics otherwise (Ioffe and Szegedy, 2015).
+
+        y = (x - mean) / sqrt(variance + epsilon) * scale + shift
+
+    Running values keep `decay` of the old (PyTorch's momentum is 1 - decay) and take the unbiased variance.
+
+    Raises:
+        ShapeError: in training, a channel has but one value: it has no variance.
+    """
+
+    decay: float = 0.9
+    epsilon: float = 1e-5
+    name: str | None = None
+
+    def build(self, scope: Scope, *inputs: Value) -> Value:
+        [x] = inputs
+        channels = x.shape[-1]
+        scale = scope.parameter("scale", (channels,), "ones", decay=False)
+        shift = scope.parameter("shift", (channels,), "zeros", decay=False)
+        mean = scope.statistic("mean", (channels,), 0.0)
+        variance = scope.statistic("variance", (channels,), 1.0)
+        if not scope.training:
+            return (x - mean) * (scale / ops.sqrt(variance + self.epsilon)) + shift
+        count = x.size // channels
+        if count < 2:
+            raise ShapeError(
+                f"{scope.title}: batch norm needs more than one value a channel in training; use a larger batch or "
+                f"another norm. Received: one value a channel, shape {x.shape}"
+            )
+        found = moments(x)
+        unbiased = row(found, 1) * (count / (count - 1))
+        scope.update(mean, mean * self.decay + row(found, 0) * (1 - self.decay))
+        scope.update(variance, variance * self.decay + unbiased * (1 - self.decay))
+        return apply(BatchNormalize(self.epsilon), x, found, scale, shift)
+
+
+@dataclass(frozen=True)
+class Dropout(Layer):
+    """In training, zero values with probability `rate` and scale the others by 1 / (1 - rate) (Srivastava et al., 2014)."""
+
+    rate: float = 0.5
+    name: str | None = None
+
+    def build(self, scope: Scope, *inputs: Value) -> Value:
+        [x] = inputs
+        if not 0 <= self.rate < 1:
+            raise ShapeError(f"{scope.title}: rate must be from 0 to below 1. Received: rate={self.rate}")
+        number = scope.number()
+        if not scope.training or self.rate == 0:
+            return x
+        return apply(DropoutOp(self.rate, number), x, scope.construction.random)
+
+
+@dataclass(frozen=True)
+class Normalize(Layer):
+    """(x - mean) / std with fixed numbers, one or a channel each: preprocessing that a saved model carries.
+
+    >>> from convolve import Model
+    >>> import numpy as np
+    >>> Model(Normalize(mean=0.0, std=255.0), input_shape=(1, 1, 1)).predict(np.full((1, 1, 1, 1), 51, np.uint8)).item()
+    0.20000000298023224
+    """
+
+    mean: float | tuple[float, ...] = 0.0
+    std: float | tuple[float, ...] = 255.0
+    name: str | None = None
+
+    def build(self, scope: Scope, *inputs: Value) -> Value:
+        [x] = inputs
+        mean, std = self._constant(scope, x, self.mean, "mean"), self._constant(scope, x, self.std, "std")
+        return (x - mean) / std
+
+    def _constant(self, scope: Scope, x: Value, given: float | tuple[float, ...], what: str) -> Value | float:
+        if isinstance(given, (int, float)):
+            return float(given)
+        if len(given) != x.shape[-1]:
+            raise ShapeError(f"{scope.title}: {what} has {len(given)} entries for {x.shape[-1]} channels: {given}")
+        return ops.concat(*(ops.broadcast(ops.constant(v), (1,)) for v in given), axis=0)

@@ -1,0 +1,320 @@
+"""Model: what a person holds. A net, its parameters, and everything one does with them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convolve.data.arrays import as_images, as_labels, as_targets
+from convolve.errors import ConvolveError, FileError, ShapeError
+from convolve.graph import Graph, Shape, leaf
+from convolve.layers import Layer
+from convolve.network import Network, View
+from convolve.storage import describe, restore
+from convolve.storage import load as load_file
+from convolve.storage import save as save_file
+from convolve.training import losses, optim
+from convolve.training import trainer as training
+from convolve.training.fit import Callback, History, fit
+from convolve.training.losses import LossFunction
+from convolve.training.optim import Optimizer
+from convolve.training.schedule import Schedule
+from convolve.training.trainer import Trainer
+from convolve.view.explain import Explanation, explain
+from convolve.view.summary import Summary, summarise
+
+PREDICT_BYTES = 256 * 1024 * 1024
+"""What the inputs of one prediction batch may take, unless `batch_size` says otherwise."""
+PREDICT_BATCH = 256
+Validation = tuple[Any, Any]
+
+
+class Model:
+    """A net that met its input shape.
+
+    >>> from convolve import Conv, Dense, Flatten, MaxPool, Model, ReLU, Sequential
+    >>> net = Sequential(Conv(8, 3), ReLU(), MaxPool(2), Flatten(), Dense(10))
+    >>> model = Model(net, input_shape=(28, 28, 1), seed=0)
+    >>> model.predict(np.zeros((2, 28, 28, 1), np.float32)).shape
+    (2, 10)
+    """
+
+    def __init__(
+        self,
+        net: Layer,
+        input_shape: Shape,
+        seed: int = 0,
+        threads: int | None = None,
+        exact: bool = False,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        """
+        Args:
+            net: a layer, usually a `Sequential` or a `Net`.
+            input_shape: (*spatial, channels) of one sample, as in (28, 28, 1).
+            seed: of the parameters' first values.
+            threads: to compute with; by default what this process may use (see `convolve doctor`).
+            exact: direct convolutions only.
+            classes: names of the classes, for `classify`.
+
+        Raises:
+            ShapeError: a layer does not suit its input; the message names it.
+        """
+        if not isinstance(net, Layer):
+            raise ConvolveError(f"a model is made of a layer, for instance Sequential(...). Received: {net!r}")
+        self.network = Network(net, input_shape, seed, threads)
+        self.exact = exact
+        self.classes = tuple(classes) if classes is not None else None
+
+    # what it is
+
+    @property
+    def net(self) -> Layer:
+        return self.network.net
+
+    @property
+    def input_shape(self) -> Shape:
+        return self.network.input_shape
+
+    @property
+    def output_shape(self) -> Shape:
+        return self.network.output_shape
+
+    @property
+    def parameters(self) -> View:
+        """Parameters by name: float32 arrays, read-only; assign a new array to change one."""
+        return View(self.network, "parameter")
+
+    @property
+    def statistics(self) -> View:
+        """Running means and variances by name, likewise."""
+        return View(self.network, "statistic")
+
+    @property
+    def parameter_count(self) -> int:
+        return sum(int(np.prod(spec.shape)) for spec in self.network.specs.values())
+
+    def summary(self) -> Summary:
+        """A table of the layers: output shape, true pads, parameters, multiply-adds, receptive field. Prints itself."""
+        return summarise(self.network)
+
+    def explain(self, batch_size: int = 1, training: bool = False) -> Explanation:
+        """Every kernel call of a prediction (or training step): op, algorithm, pieces, share of time, GFLOP/s.
+
+        Runs a network of the same shape, so that this one's arrays stay as they are. The training step is that of SGD with
+        momentum on cross_entropy, or on mse where the output is not one row of logits.
+        """
+        if batch_size < 1:
+            raise ConvolveError(f"explain: batch_size must be 1 or more. Received: batch_size={batch_size!r}")
+        network = Network(self.net, self.input_shape, threads=self.network.threads)
+        inputs = {"x": np.random.default_rng(0).standard_normal((batch_size, *self.input_shape), np.float32)}
+        if training:
+            loss = losses.resolve("cross_entropy" if len(self.output_shape) == 1 else "mse")
+            y = np.zeros((batch_size, *self.output_shape), np.float32)
+            inputs["y"] = y[:, 0].astype(np.int32) if losses.takes_labels(loss) else y
+            executable = Trainer(network, loss, optim.SGD(momentum=0.9)).executable(inputs["x"], inputs["y"])
+        else:
+            key = ("predict", batch_size, "f4")
+            executable = network.executable(key, lambda: Graph({"output": network.forward(batch_size).output}))
+        return explain(executable, inputs, network.thread_count)
+
+    def __repr__(self) -> str:
+        return f"Model(input_shape={self.input_shape}, output_shape={self.output_shape}, {self.parameter_count:,} parameters)"
+
+    # using it
+
+    def predict(self, x: Any, batch_size: int | None = None) -> np.ndarray:
+        """The net's output (n, ...) for x (n, *input_shape).
+
+        Raises:
+            ShapeError: rank, shape or type of x does not suit the model.
+            DataError: x holds NaN or infinity.
+        """
+        images = as_images(x, self.input_shape)
+        size = batch_size or self._batch(images)
+        if len(images) == 0:
+            return np.zeros((0, *self.output_shape), np.float32)
+        parts = [self.network.predict(images[i : i + size]) for i in range(0, len(images), size)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _batch(self, images: np.ndarray) -> int:
+        each = max(1, images[:1].nbytes)
+        return max(1, min(PREDICT_BATCH, PREDICT_BYTES // each))
+
+    def classify(self, x: Any, batch_size: int | None = None) -> list[str] | np.ndarray:
+        """The most probable class of each sample: its name where the model knows names, else its number."""
+        best = self.predict(x, batch_size).argmax(-1)
+        return [self.classes[i] for i in best] if self.classes else best
+
+    def evaluate(
+        self, x: Any, y: Any, batch_size: int | None = None, loss: str | LossFunction = "cross_entropy"
+    ) -> dict[str, float]:
+        """Mean loss over (x, y), and accuracy where y are labels."""
+        chosen = losses.resolve(loss)
+        images = as_images(x, self.input_shape)
+        target = self._target(y, len(images), chosen)
+        size = batch_size or self._batch(images)
+        labelled = losses.takes_labels(chosen)
+        total, right = 0.0, 0
+        for i in range(0, len(images), size):
+            batch, wanted = images[i : i + size], target[i : i + size]
+            made = self._losses(batch, wanted, chosen)
+            total += float(made["loss"]) * len(batch)
+            right += int((made["output"].argmax(-1) == wanted).sum()) if labelled else 0
+        metrics = {"loss": total / len(images)}
+        return metrics | ({"accuracy": right / len(images)} if labelled else {})
+
+    def _losses(self, x: np.ndarray, y: np.ndarray, loss: LossFunction) -> dict[str, np.ndarray]:
+        network, dtype = self.network, "u1" if x.dtype == np.uint8 else "f4"
+
+        def build() -> Graph:
+            output = network.forward(len(x), dtype).output
+            target = leaf("input", "y", y.shape, "i4" if losses.takes_labels(loss) else "f4")
+            return Graph({"output": output, "loss": loss(output, target)})
+
+        executable = network.executable(("evaluate", len(x), dtype, y.shape, loss), build)
+        return network.run(executable, {"x": x, "y": y}, ("output", "loss"))
+
+    def _target(self, y: Any, count: int, loss: LossFunction) -> np.ndarray:
+        if losses.takes_labels(loss):
+            return as_labels(y, count, self.output_shape[-1]).astype(np.int32)
+        return as_targets(y, (count, *self.output_shape))
+
+    def trace(self, x: Any) -> dict[str, np.ndarray]:
+        """Every layer's activation for x, by name: unfused and direct, each equal to its definition."""
+        return self.network.trace(as_images(x, self.input_shape))
+
+    # training it
+
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        epochs: int = 3,
+        batch_size: int = 64,
+        optimizer: Optimizer | None = None,
+        schedule: Schedule | None = None,
+        loss: str | LossFunction = "cross_entropy",
+        validation: Validation | None = None,
+        callbacks: Sequence[Callback] = (),
+        seed: int = 0,
+    ) -> History:
+        """Train on x (n, *input_shape) and y: labels (n,) for cross_entropy, else targets of the output's shape.
+
+        Ctrl-C ends training within a step. The same data, seed and settings give the same bits on any number of threads.
+
+        Raises:
+            ShapeError, DataError: x or y does not suit the model; the message says what came and what was expected.
+            DivergenceError: the loss left the finite numbers; the last good parameters were kept.
+        """
+        images = as_images(x, self.input_shape)
+        chosen = losses.resolve(loss)
+        target = self._target(y, len(images), chosen)
+        trainer = training.Trainer(self.network, chosen, optimizer or optim.AdamW(), seed)
+        validate = None
+        if validation is not None:
+            held, wanted = validation
+            validate = lambda: self.evaluate(held, wanted, loss=chosen)  # noqa: E731 - a name for what runs later
+        return fit(self.network, trainer, images, target, epochs, batch_size, schedule, callbacks, validate, seed)
+
+    def trainer(
+        self,
+        loss: str | LossFunction = "cross_entropy",
+        optimizer: Optimizer | None = None,
+        batch_size: int | None = None,
+        seed: int = 0,
+    ) -> Stepper:
+        """For people who write their own loop: an object whose `step(x, y)` makes one optimizer step."""
+        return Stepper(self, training.Trainer(self.network, loss, optimizer or optim.SGD(), seed), batch_size)
+
+    def gradients(
+        self, x: Any, y: Any, loss: str | LossFunction = "cross_entropy"
+    ) -> tuple[float, dict[str, np.ndarray]]:
+        """The loss of a batch and its gradient by each parameter."""
+        images = as_images(x, self.input_shape)
+        chosen = losses.resolve(loss)
+        return training.gradients(self.network, images, self._target(y, len(images), chosen), chosen)
+
+    # keeping it
+
+    def save(self, path: str | Path, extra: dict[str, Any] | None = None) -> None:
+        """Write the model to a safetensors file, whole or not at all. Equal models are equal files."""
+        tensors = {f"parameter:{name}": array for name, array in self.parameters.items()}
+        tensors |= {f"statistic:{name}": array for name, array in self.statistics.items()}
+        save_file(path, tensors, self._header(extra))
+
+    def _header(self, extra: dict[str, Any] | None = None) -> dict[str, Any]:
+        return {
+            "net": describe(self.net, self.input_shape),
+            "input_shape": list(self.input_shape),
+            "classes": list(self.classes) if self.classes else None,
+            "extra": extra or {},
+        }
+
+    def copy(self) -> Model:
+        """An independent model with the same parameters."""
+        return copy.deepcopy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The saved form: copying and pickling go through what a file holds, never through code."""
+        arrays = {f"parameter:{name}": np.array(a) for name, a in self.parameters.items()}
+        arrays |= {f"statistic:{name}": np.array(a) for name, a in self.statistics.items()}
+        return {"header": self._header(), "arrays": arrays, "threads": self.network.threads, "exact": self.exact}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        header = state["header"]
+        self.__init__(  # type: ignore[misc]
+            restore(header["net"]), tuple(header["input_shape"]), 0, state["threads"], state["exact"], header["classes"]
+        )
+        for key, array in state["arrays"].items():
+            self.network[key] = array
+
+
+class Stepper:
+    """A training step at a time."""
+
+    def __init__(self, model: Model, trainer: training.Trainer, batch_size: int | None) -> None:
+        self.model, self._trainer, self.batch_size = model, trainer, batch_size
+
+    @property
+    def steps(self) -> int:
+        """Steps made so far."""
+        return self._trainer.steps
+
+    def step(self, x: Any, y: Any, rate: float | None = None) -> float:
+        """One optimizer step on a batch; returns its loss. `rate` replaces the optimizer's rate for this step."""
+        images = as_images(x, self.model.input_shape)
+        target = self.model._target(y, len(images), self._trainer.loss)
+        if self.batch_size is not None and len(images) > self.batch_size:
+            raise ShapeError(f"this trainer was made for batches of at most {self.batch_size}. Received: {len(images)}")
+        return self._trainer.step(images, target, rate)[0]
+
+
+def load(path: str | Path, threads: int | None = None) -> Model:
+    """A model from a file that `Model.save` wrote.
+
+    Raises:
+        FileError: the file is missing, damaged, of another version, or its tensors do not fit its net.
+    """
+    tensors, header = load_file(path)
+    try:
+        net, shape, classes = restore(header["net"]), tuple(header["input_shape"]), header["classes"]
+        model = Model(net, shape, 0, threads, classes=classes)
+    except KeyError as error:
+        raise FileError(f"{path}: its header lacks {error}; it was not written by Model.save") from None
+    except ShapeError as error:
+        raise FileError(f"{path}: its net does not suit its input shape: {error}") from None
+    wanted = {k for k in model.network.stores if k.startswith(("parameter:", "statistic:"))}
+    if wanted != set(tensors):
+        raise FileError(f"{path}: tensors {sorted(wanted ^ set(tensors))[:4]} are missing or unknown to its net")
+    for key, array in tensors.items():
+        if array.shape != model.network.layouts[key][0]:
+            raise FileError(f"{path}: {key} has shape {array.shape}, its net needs {model.network.layouts[key][0]}")
+        model.network[key] = array
+    return model
+
+

@@ -1,0 +1,1 @@
+"""Training: losses, optimizers, schedules, the step and the loop around it."""

@@ -1,0 +1,129 @@
+"""The training step: forward, backward and optimizer as one program that Python enters once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from convolve.errors import ConvolveError
+from convolve.execution import Executable
+from convolve.graph import Graph, Value, differentiate, leaf
+from convolve.network import Forward, Network
+from convolve.passes import sink
+from convolve.training import losses
+from convolve.training.losses import LossFunction
+from convolve.training.optim import Optimizer, clipped
+
+
+class Trainer:
+    """Steps of one optimizer on one loss. Batches of any size up to what memory holds; a partial one has its true mean."""
+
+    def __init__(self, network: Network, loss: str | LossFunction, optimizer: Optimizer, seed: int = 0) -> None:
+        if not network.specs:
+            raise ConvolveError("this net has no parameters: there is nothing to train. Add a Conv or a Dense layer")
+        self.network, self.optimizer, self.seed = network, optimizer, seed
+        self.loss = losses.resolve(loss)
+        self.steps = 0
+        network.reset("state")
+
+    def step(self, x: np.ndarray, y: np.ndarray, rate: float | None = None) -> tuple[float, np.ndarray]:
+        """One optimizer step on a batch.
+
+        Args:
+            x: (n, *input_shape), float32 or uint8, contiguous.
+            y: labels (n,) int32 or targets float32, contiguous.
+            rate: learning rate of this step; the optimizer's own by default.
+
+        Returns:
+            The loss before the step, and the net's output for the batch.
+        """
+        network, executable = self.network, self.executable(x, y)
+        numbers = {"rate": self.optimizer.rate if rate is None else rate, **self.optimizer.numbers(self.steps)}
+        with network.lock:
+            for name, value in numbers.items():
+                network.stores[f"number:{name}"][0] = value
+            if "random:random" in network.stores:
+                network.stores["random:random"][:2] = self.seed, self.steps
+            made = network.run(executable, {"x": x, "y": y}, ("loss", "output"))
+        self.steps += 1
+        return float(made["loss"]), made["output"]
+
+    def executable(self, x: np.ndarray, y: np.ndarray) -> Executable:
+        """The program of a step on such a batch."""
+        dtype = "u1" if x.dtype == np.uint8 else "f4"
+        key = ("train", len(x), dtype, y.shape, self.loss, self.optimizer)
+        return self.network.executable(key, lambda: self._graph(len(x), dtype, y))
+
+    @property
+    def state(self) -> dict[str, np.ndarray]:
+        """Copies of what the optimizer keeps from step to step, by name."""
+        return {name: self.network[f"state:{name}"] for name in self.network.keys("state")}
+
+    def resume(self, state: Mapping[str, np.ndarray], steps: int, x: np.ndarray, y: np.ndarray) -> None:
+        """Go on where a trainer of the same net, loss and optimizer stopped, after `steps` steps and with its `state`.
+
+        Args:
+            state: as the property of that name gave it.
+            steps: how many were made.
+            x, y: a batch as `step` will get it: it settles which arrays there are.
+
+        Raises:
+            ConvolveError: the state is another optimizer's or another net's.
+        """
+        self.executable(x, y)
+        known = set(self.network.keys("state"))
+        if known != set(state):
+            raise ConvolveError(
+                f"the optimizer's state does not fit: only one side has {', '.join(sorted(known ^ set(state))[:4])}"
+            )
+        for name, array in state.items():
+            self.network[f"state:{name}"] = array
+        self.steps = steps
+
+    def _graph(self, batch: int, dtype: str, y: np.ndarray) -> Graph:
+        forward = self.network.forward(batch, dtype, training=True)
+        graph, gradients, leaves = with_gradients(self.network, forward, self.loss, y)
+        if self.optimizer.clip is not None:
+            gradients = clipped(gradients, self.optimizer.clip)
+        rate = leaf("number", "rate", ())
+        numbers = {name: leaf("number", name, ()) for name in self.optimizer.numbers(0)}
+        for (name, parameter), gradient in zip(leaves.items(), gradients, strict=True):
+
+            def state(kind: str, name: str = name, parameter: Value = parameter) -> Value:
+                return leaf("state", f"{kind}/{name}", parameter.shape)
+
+            decay = self.network.specs[name].decay
+            graph.updates += self.optimizer.update(parameter, gradient, rate, state, numbers, decay)
+        return graph
+
+
+def with_gradients(
+    network: Network, forward: Forward, loss: LossFunction, y: np.ndarray
+) -> tuple[Graph, list[Value], dict[str, Value]]:
+    """A graph of loss, output and statistics' updates; the gradients of all parameters, and the parameters."""
+    dtype = "i4" if losses.takes_labels(loss) else "f4"
+    target = leaf("input", "y", y.shape, dtype)
+    construction = forward.construction
+    graph = Graph({"loss": loss(forward.output, target), "output": forward.output}, list(construction.updates))
+    graph = sink(graph)
+    leaves = {name: construction.leaves[name] for name in network.specs}
+    gradients = differentiate(graph.outputs["loss"], list(leaves.values()))
+    return graph, gradients, leaves
+
+
+def gradients(
+    network: Network, x: np.ndarray, y: np.ndarray, loss: str | LossFunction
+) -> tuple[float, dict[str, np.ndarray]]:
+    """The loss of a batch and its gradient by each parameter, as in training (batch norm by the batch's moments)."""
+    chosen = losses.resolve(loss)
+    dtype = "u1" if x.dtype == np.uint8 else "f4"
+
+    def build() -> Graph:
+        graph, found, leaves = with_gradients(network, network.forward(len(x), dtype, True), chosen, y)
+        outputs = {"loss": graph.outputs["loss"]}
+        return Graph(outputs | {f"gradient:{name}": g for name, g in zip(leaves, found, strict=True)})
+
+    executable = network.executable(("gradients", len(x), dtype, y.shape, chosen), build)
+    made = network.run(executable, {"x": x, "y": y}, tuple(executable.program.outputs))
+    return float(made.pop("loss")), {key.split(":", 1)[1]: value for key, value in made.items()}

@@ -1,0 +1,306 @@
+"""What a net is made of and what it costs, counted from its graph of ops: nothing is run.
+
+A receptive field is found by passing intervals along the ops, from the input to each value (Araujo, Norris and Sim, "Computing
+receptive fields of convolutional neural networks", Distill, 2019): position o of a value sees the input positions from
+o * jump + low to o * jump + high, which may reach beyond the image into its padding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from convolve import layers
+from convolve.graph import Leaf, Shape, Value, topological
+from convolve.network import Network
+from convolve.ops.convolution import Convolution, InputGradient
+from convolve.ops.dropout import Dropout
+from convolve.ops.layout import Concat, Slice
+from convolve.ops.pointwise import Broadcast, Pointwise
+from convolve.ops.pool import Pool
+from convolve.ops.reduce import Reduce, Reshape
+from convolve.ops.softmax import Softmax
+from convolve.view.text import amount, by, megabytes, table
+from convolve.window import Pads, Window
+
+FLOAT = 4
+"""Bytes of a float32."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A layer, for one sample. A block's counts are those of the layers in it."""
+
+    path: str
+    kind: str
+    depth: int
+    output_shape: Shape
+    pads: Pads | None
+    """Padding at each end of each dimension, where the layer slides a window."""
+    unread: tuple[int, ...] | None
+    """Input positions that no window covers, per dimension: behind the last window, or between windows far apart."""
+    parameters: int
+    multiply_adds: int
+    receptive_field: tuple[int, ...]
+    """Input positions that one of the outputs may depend on, per spatial dimension of the input."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A net's layers and totals. Prints as a table.
+
+    >>> from convolve import Conv, Dense, Flatten, MaxPool, Model, ReLU, Sequential
+    >>> net = Sequential(Conv(8, 3), ReLU(), MaxPool(2), Flatten(), Dense(10))
+    >>> Model(net, input_shape=(28, 28, 1)).summary()
+    layer                   output  pads  parameters  multiply-adds    sees
+    -----------------------------------------------------------------------
+    conv1     Conv     28 x 28 x 8     1          80         56,448   3 x 3
+    relu1     ReLU     28 x 28 x 8                                    3 x 3
+    max_pool1 MaxPool  14 x 14 x 8     0                              4 x 4
+    flatten1  Flatten         1568                                    4 x 4
+    dense1    Dense             10            15,690         15,680 30 x 30
+    -----------------------------------------------------------------------
+    15,770 parameters (0.06 MB); a sample takes 72,128 multiply-adds and 0.06 MB of activations
+    """
+
+    input_shape: Shape
+    rows: tuple[Row, ...]
+    parameters: int
+    multiply_adds: int
+    activation_bytes: int
+    """What the outputs of all layers take for one sample; a view of another's (`Flatten`) takes nothing."""
+
+    @property
+    def parameter_bytes(self) -> int:
+        return self.parameters * FLOAT
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON."""
+        return asdict(self) | {"parameter_bytes": self.parameter_bytes}
+
+    def __str__(self) -> str:
+        heads = ("layer", "", "output", "pads", "unread", "parameters", "multiply-adds", "sees")
+        text = table(heads, [_cells(row) for row in self.rows], left=2)
+        rule = text.splitlines()[1]
+        total = (
+            f"{self.parameters:,} parameters ({megabytes(self.parameter_bytes)}); a sample takes "
+            f"{self.multiply_adds:,} multiply-adds and {megabytes(self.activation_bytes)} of activations"
+        )
+        return f"{text}\n{rule}\n{total}"
+
+    __repr__ = __str__
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    name = "  " * row.depth + row.path.rsplit(".", 1)[-1]
+    pads = [f"{lo}" if lo == hi else f"{lo}+{hi}" for lo, hi in row.pads or ()]
+    same = len(set(pads)) == 1
+    return (
+        name,
+        row.kind,
+        by(row.output_shape),
+        pads[0] if same else ", ".join(pads),
+        by(row.unread) if row.unread and any(row.unread) else "",
+        amount(row.parameters),
+        amount(row.multiply_adds),
+        by(row.receptive_field),
+    )
+
+
+def summarise(network: Network) -> Summary:
+    """Count what every layer of a network has and does for one sample."""
+    built = network.forward(1)
+    fields = receptive_fields(built.input, built.output)
+    rows = tuple(_row(row, fields) for row in built.construction.rows)
+    everything = topological([built.output])
+    return Summary(
+        input_shape=network.input_shape,
+        rows=rows,
+        parameters=_parameters(everything),
+        multiply_adds=sum(multiply_adds(v) for v in everything),
+        activation_bytes=_activations(built.construction.rows),
+    )
+
+
+def _row(row: layers.Row, fields: Mapping[int, Field]) -> Row:
+    inside = _between(row.inputs, row.output)
+    windows = [(v.op.window, v.inputs[0].shape[1:-1]) for v in inside if isinstance(v.op, (Convolution, Pool))]
+    single = len(windows) == 1 and windows[0][0].rank > 0
+    return Row(
+        path=row.path,
+        kind=type(row.layer).__name__,
+        depth=row.depth,
+        output_shape=row.output.shape[1:],
+        pads=windows[0][0].pads if single else None,
+        unread=_unread(*windows[0]) if single else None,
+        parameters=_parameters(inside),
+        multiply_adds=sum(multiply_adds(v) for v in inside),
+        receptive_field=tuple(i.size for i in fields.get(row.output.serial, ())),
+    )
+
+
+def _unread(window: Window, size: tuple[int, ...]) -> tuple[int, ...]:
+    """
+    >>> _unread(Window((2, 1), (2, 2), (1, 1), ((0, 0), (0, 0))), (7, 8))
+    (1, 4)
+    """
+    counts = []
+    for n, windows, taps, step, apart, (lo, _) in zip(
+        size, window.output(size), window.kernel, window.stride, window.dilation, window.pads, strict=True
+    ):
+        covered = {o * step - lo + i * apart for o in range(windows) for i in range(taps)}
+        counts.append(n - len(covered & set(range(n))))
+    return tuple(counts)
+
+
+def _between(inputs: Sequence[Value], output: Value) -> list[Value]:
+    """The values that a layer made on the way from its inputs to its output."""
+    seen = {v.serial for v in inputs}
+    found: list[Value] = []
+    stack = [output]
+    while stack:
+        value = stack.pop()
+        if value.serial not in seen:
+            seen.add(value.serial)
+            found.append(value)
+            stack.extend(value.inputs)
+    return found
+
+
+def _parameters(values: Sequence[Value]) -> int:
+    return sum(v.size for v in values if isinstance(v.op, Leaf) and v.op.kind == "parameter")
+
+
+def _activations(rows: Sequence[layers.Row]) -> int:
+    parents = {row.path.rpartition(".")[0] for row in rows}
+    own = {row.output.serial: row.output for row in rows if row.path not in parents}
+    return FLOAT * sum(v.size for v in own.values() if not isinstance(v.op, Reshape))
+
+
+def multiply_adds(value: Value) -> int:
+    """Multiplications, each with an addition, that an op takes: those of products; all others are small beside them.
+
+    >>> from convolve.graph import apply, leaf
+    >>> x, w = leaf("input", "x", (1, 784)), leaf("parameter", "w", (100, 784))
+    >>> multiply_adds(apply(Convolution(Window((), (), (), ())), x, w))
+    78400
+    """
+    if not isinstance(value.op, (Convolution, InputGradient)):
+        return 0
+    x, w = value.inputs
+    slid = value if isinstance(value.op, Convolution) else x
+    return slid.size * math.prod(w.shape[1:])
+
+
+# receptive fields
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Position o of 0..count-1 sees input positions o * jump + low .. o * jump + high of one dimension."""
+
+    count: int
+    low: int = 0
+    high: int = 0
+    jump: int = 1
+
+    @property
+    def size(self) -> int:
+        return self.high - self.low + 1
+
+    def slid(self, extent: int, stride: int, pad: int, count: int) -> Interval:
+        """What the positions of a window over these positions see."""
+        low = self.low - pad * self.jump
+        return Interval(count, low, low + self.size - 1 + (extent - 1) * self.jump, self.jump * stride)
+
+    def moved(self, start: int, count: int) -> Interval:
+        """What the positions from `start` on see."""
+        return Interval(count, self.low + start * self.jump, self.high + start * self.jump, self.jump)
+
+    def mixed(self) -> Interval:
+        """What all positions see together."""
+        return Interval(1, self.low, self.high + (self.count - 1) * self.jump, 0)
+
+    def joined(self, other: Interval) -> Interval:
+        """What a position sees that has both at its place."""
+        low, high = min(self.low, other.low), max(self.high, other.high)
+        return Interval(max(self.count, other.count), low, high, max(self.jump, other.jump))
+
+
+Field = tuple[Interval, ...]
+"""An interval for each spatial dimension of the input."""
+
+
+def receptive_fields(x: Value, output: Value) -> dict[int, Field]:
+    """The receptive field of each value between `x` and `output` that depends on `x`, by its serial."""
+    fields: dict[int, Field] = {x.serial: tuple(Interval(n) for n in x.shape[1:-1])}
+    for value in topological([output]):
+        known = [fields[v.serial] for v in value.inputs if v.serial in fields]
+        if known:
+            rule = RULES.get(type(value.op), _mixing)
+            fields[value.serial] = rule(value, _joined(known))
+    return fields
+
+
+def _joined(fields: Sequence[Field]) -> Field:
+    first, *others = fields
+    for other in others:
+        first = tuple(a.joined(b) for a, b in zip(first, other, strict=True))
+    return first
+
+
+def _keeping(value: Value, field: Field) -> Field:
+    """Every position depends on its own alone."""
+    return field
+
+
+def _mixing(value: Value, field: Field) -> Field:
+    """Every position may depend on all."""
+    return tuple(i.mixed() for i in field)
+
+
+def _laid_out(value: Value, field: Field) -> bool:
+    """The value's dimensions between batch and channels are those of the field."""
+    return len(value.shape) == len(field) + 2
+
+
+def _sliding(value: Value, field: Field) -> Field:
+    assert isinstance(value.op, (Convolution, Pool))
+    window: Window = value.op.window
+    if window.rank != len(field) or not _laid_out(value.inputs[0], field):
+        return _mixing(value, field)
+    dims = zip(field, window.extent, window.stride, window.pads, value.shape[1:-1], strict=True)
+    return tuple(i.slid(extent, stride, lo, count) for i, extent, stride, (lo, _), count in dims)
+
+
+def _channels_only(value: Value, field: Field) -> Field:
+    """A softmax, or a reduction: over the channels at each position, or over positions too."""
+    x = value.inputs[0]
+    axes = value.op.axes if isinstance(value.op, Reduce) else (len(x.shape) - 1,)
+    return field if _laid_out(x, field) and tuple(axes) == (len(x.shape) - 1,) else _mixing(value, field)
+
+
+def _joining(value: Value, field: Field) -> Field:
+    assert isinstance(value.op, Concat)
+    channels = value.op.axis % len(value.shape) == len(value.shape) - 1
+    return field if channels else _mixing(value, field)
+
+
+def _cutting(value: Value, field: Field) -> Field:
+    assert isinstance(value.op, Slice)
+    dim = value.op.axis - 1
+    if not _laid_out(value, field) or not 0 <= dim < len(field):
+        return field
+    return (*field[:dim], field[dim].moved(value.op.start, value.shape[dim + 1]), *field[dim + 1 :])
+
+
+RULES: dict[type, Callable[[Value, Field], Field]] = {
+    **dict.fromkeys((Pointwise, Broadcast, Dropout, Reshape), _keeping),
+    **dict.fromkeys((Convolution, Pool), _sliding),
+    **dict.fromkeys((Softmax, Reduce), _channels_only),
+    Concat: _joining,
+    Slice: _cutting,
+}
+"""How fields pass through each op; an op that is not here may mix all positions."""

@@ -1,0 +1,402 @@
+"""Every op's kernels against its reference in float64, over any legal shape, fused to its neighbours and alone."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import (
+    CASES,
+    Array,
+    Case,
+    Machine,
+    RandomGraph,
+    assert_close,
+    check,
+    graphs,
+    leaf_for,
+    normal,
+    run,
+    values_of,
+    weighted,
+    windows,
+)
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import BroadcastableShapes, mutually_broadcastable_shapes
+
+from convolve import ops
+from convolve.graph import Graph, Value, apply, differentiate, evaluate, leaf
+from convolve.native.cache import statistics
+from convolve.native.kernels.pointwise import Pointwise as PointwiseKernel
+from convolve.ops.convolution import Convolution
+from convolve.ops.norm import BatchNormalize, moments
+from convolve.ops.pool import Pool
+from convolve.ops.softmax import CrossEntropy, Softmax
+from convolve.passes import compile_graph
+from convolve.window import Window, resolve
+
+# every op
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_op(case: Case) -> None:
+    value, _ = case.value()
+    check([value], case.feeds)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.op.name not in {"pool_gradient", "cross_entropy_gradient"}], ids=str)
+def test_gradient(case: Case) -> None:
+    value, leaves = case.value()
+    loss, weights = weighted(value)
+    check([loss, *differentiate(loss, [v for v in leaves if v.dtype == "f4"])], case.feeds | weights)
+
+
+@given(graphs())
+@settings(max_examples=25)
+def test_graphs_at_random(made: RandomGraph) -> None:
+    """Outputs and updated parameters, fused and not. Some are small differences of large numbers, hence 1e-4."""
+    true = values_of(made.graph, made.feeds)
+    for fused in (True, False):
+        machine = Machine(made.graph, made.feeds, fused)
+        for name, got in (machine.run() | machine.state()).items():
+            assert_close(got, true[name], 1e-4)
+
+
+# convolutions and pools over any legal window
+
+Sized = tuple[Window, tuple[int, ...]]
+CONVOLUTION_SPECS = 24
+POOL_SPECS = 16
+
+
+def convolution_specs(sized: Sized, images: int, channels: int, filters: int, kept: bool) -> set[Any]:
+    """Check a convolution and both its gradients. `kept` inputs have been computed, and carry margins themselves."""
+    window, size = sized
+    feeds = {"x": normal((images, *size, channels)), "w": normal((filters, *window.kernel, channels), 1)}
+    x, w = leaf_for("x", feeds["x"]), leaf_for("w", feeds["w"], "parameter")
+    y = apply(Convolution(window), ops.cast(x) if kept else x, w)
+    loss, weights = weighted(y)
+    return check([y, *differentiate(loss, [x, w])], feeds | weights)
+
+
+def test_convolutions() -> None:
+    """Sizes are arguments of kernels, never part of them: all of these share a few."""
+    specs: set[Any] = set()
+
+    @given(windows(), st.integers(1, 4), st.integers(1, 20), st.sampled_from([1, 5, 8, 9, 16, 17, 33]), st.booleans())
+    @settings(max_examples=150)
+    def examine(sized: Sized, images: int, channels: int, filters: int, kept: bool) -> None:
+        specs.update(convolution_specs(sized, images, channels, filters, kept))
+
+    before = statistics.compiled
+    examine()
+    assert len(specs) <= CONVOLUTION_SPECS
+    assert statistics.compiled - before <= CONVOLUTION_SPECS
+
+
+@pytest.mark.parametrize(
+    ("shape", "filters", "kernel", "stride"),
+    [
+        ((3, 100, 90, 1), 6, 5, 1),  # an image fills a table of rows
+        ((6, 60, 60, 2), 6, 3, 1),  # four images would not fit a table
+        ((1, 7, 7, 64), 96, 3, 1),  # more weights than pixels: pieces share the panels
+        ((2, 14, 14, 40), 48, 3, 2),
+        ((2, 28, 28, 16), 64, 1, 1),
+        ((130, 784), 10, (), ()),  # many features in few panels
+        ((67, 100), 33, (), ()),  # a prime number of images
+        ((1, 300), 200, (), ()),
+    ],
+)
+def test_convolutions_cut_into_pieces(shape: tuple[int, ...], filters: int, kernel: Any, stride: Any) -> None:
+    size = shape[1:-1]
+    window = resolve(kernel, stride, 1 if size else (), "same", size)
+    convolution_specs((window, size), shape[0], shape[-1], filters, True)
+
+
+def pool_specs(sized: Sized, images: int, channels: int, kind: str, count_padding: bool) -> set[Any]:
+    window, size = sized
+    feeds = {"x": normal((images, *size, channels))}
+    x = leaf_for("x", feeds["x"])
+    y = apply(Pool(kind, window, count_padding), ops.cast(x))
+    loss, weights = weighted(y)
+    return check([y, *differentiate(loss, [x])], feeds | weights)
+
+
+def test_pools() -> None:
+    specs: set[Any] = set()
+
+    @given(windows(pooling=True, least=1), st.integers(1, 3), st.integers(1, 20), st.sampled_from(["max", "avg"]), st.booleans())
+    @settings(max_examples=80)
+    def examine(sized: Sized, images: int, channels: int, kind: str, count_padding: bool) -> None:
+        specs.update(pool_specs(sized, images, channels, kind, count_padding))
+
+    before = statistics.compiled
+    examine()
+    assert len(specs) <= POOL_SPECS
+    assert statistics.compiled - before <= POOL_SPECS
+
+
+def test_pools_read_and_write_values_with_margins() -> None:
+    """Between two convolutions: the margins of what a pool reads and writes never count."""
+    x, w = leaf("input", "x", (2, 9, 8, 3)), leaf("parameter", "w", (3, 3, 3, 3))
+    feeds = {"x": normal(x.shape), "w": normal(w.shape, 1) / 5}
+    y = ops.cast(x)
+    for kind in ("max", "avg"):
+        y = apply(Convolution(resolve(3, 1, 1, "same", y.shape[1:-1])), y, w)
+        y = apply(Pool(kind, resolve(2, 1, 1, "same", y.shape[1:-1])), y)
+    y = apply(Convolution(resolve(3, 1, 1, "same", y.shape[1:-1])), y, w)
+    loss, weights = weighted(y)
+    check([y, *differentiate(loss, [x, w])], feeds | weights)
+
+
+# what is fused
+
+
+@pytest.mark.parametrize("size", [(), (7,), (6, 5)])
+@pytest.mark.parametrize("filters", [4, 19])
+def test_bias_residual_and_relu_are_part_of_the_product(size: tuple[int, ...], filters: int) -> None:
+    window = resolve((3,) * len(size), (1,) * len(size), (1,) * len(size), "same", size)
+    x, w = leaf("input", "x", (3, *size, 5)), leaf("parameter", "w", (filters, *window.kernel, 5))
+    bias, residual = leaf("parameter", "b", (filters,)), leaf("input", "r", (3, *size, filters))
+    y = ops.relu(apply(Convolution(window), ops.cast(x), w) + bias + residual)
+    feeds = {"x": normal(x.shape), "w": normal(w.shape, 1), "b": normal(bias.shape, 2), "r": normal(residual.shape, 3)}
+    check([y], feeds)
+    calls = compile_graph(Graph({"y": y})).calls
+    after_product = [c for c in calls if isinstance(c.spec, PointwiseKernel) and c.label != "x"]
+    loss, weights = weighted(y)
+    check(differentiate(loss, [x, w, bias, residual]), feeds | weights)
+    assert len([c for c in after_product if c.spec.formula.steps]) <= 1  # the cast of x
+
+
+def test_an_epilogue_may_use_its_product_twice_and_others_in_between() -> None:
+    x, w = leaf("input", "x", (2, 6, 6, 3)), leaf("parameter", "w", (10, 3, 3, 3))
+    window = resolve(3, 1, 1, "same", (6, 6))
+    first = apply(Convolution(window), ops.cast(x), w)
+    second = apply(Convolution(window), ops.cast(x) * 0.5, w)
+    y = first * ops.sigmoid(first) + second * 2.0 - ops.exp(-ops.square(second))
+    check([y], {"x": normal(x.shape), "w": normal(w.shape, 1) / 5})
+
+
+def test_a_product_that_others_need_exists_beside_its_epilogue() -> None:
+    x, w = leaf("input", "x", (2, 6, 3)), leaf("parameter", "w", (10, 3, 3))
+    y = apply(Convolution(resolve(3, 1, 1, "same", (6,))), ops.cast(x), w)
+    active = ops.relu(y)
+    check([active, y, ops.sum(y)], {"x": normal(x.shape), "w": normal(w.shape, 1)})
+    check([active, ops.sum(y, (0, 1)), ops.max(active, -1)], {"x": normal(x.shape), "w": normal(w.shape, 1)})
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 6, 5), (3, 4, 17), (30, 20), (2, 3, 3, 2, 16)])
+def test_batch_norm_with_residual_and_relu(shape: tuple[int, ...]) -> None:
+    x, other = leaf("input", "x", shape), leaf("input", "r", shape)
+    scale, shift = leaf("parameter", "scale", shape[-1:]), leaf("parameter", "shift", shape[-1:])
+    found = moments(ops.cast(x))
+    y = ops.relu(apply(BatchNormalize(1e-5), ops.cast(x), found, scale, shift) + other)
+    loss, weights = weighted(y)
+    feeds = {"x": normal(shape) * 3 + 5, "r": normal(shape, 1), "scale": normal(shape[-1:], 2), "shift": normal(shape[-1:], 3)}
+    # dx is a difference of sums over the batch: a few more roundings than the others.
+    check([y, found, *differentiate(loss, [x, other, scale, shift])], feeds | weights, 5e-5)
+
+
+def test_moments_of_values_far_from_zero() -> None:
+    """E[x^2] - E[x]^2 would have no digit left."""
+    x = leaf("input", "x", (50, 9, 6))
+    feeds = {"x": normal(x.shape) + 10_000}
+    [got] = run([moments(ops.cast(x))], feeds)
+    [true] = evaluate([moments(x)], {"x": feeds["x"].astype(np.float64)})
+    np.testing.assert_allclose(got, true, rtol=1e-5)
+
+
+# reductions, pointwise ops, layout
+
+
+@st.composite
+def reductions(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    shape = draw(st.lists(st.sampled_from([1, 2, 3, 5, 16, 19]), min_size=1, max_size=5))
+    while math.prod(shape) > 30_000:
+        shape[int(np.argmax(shape))] = 2
+    return tuple(shape), tuple(sorted(draw(st.sets(st.integers(0, len(shape) - 1), min_size=1))))
+
+
+def reduced(x: Value, y: Value, axes: tuple[int, ...]) -> list[Value]:
+    """Reductions alone, and of a formula."""
+    z = ops.cast(x) * 1.5
+    return [ops.sum(x, axes), ops.max(x, axes), ops.sum(ops.square(x) * y, axes), ops.max(z - y, axes), z]
+
+
+@given(reductions(), st.data())
+@example(((3, 40_000), (1,)), None)
+@example(((40_000, 3), (0,)), None)
+@example(((50_001,), (0,)), None)
+@example(((300, 7, 20, 1), (0, 1, 2)), None)
+@settings(max_examples=60)
+def test_reductions(drawn: tuple[tuple[int, ...], tuple[int, ...]], data: Any) -> None:
+    """With a prologue one operand of which is broadcast. Sums of many numbers cancel: their scale is that of all of them."""
+    shape, axes = drawn
+    repeated = data.draw(st.sets(st.integers(0, len(shape) - 1))) if data else {0}
+    feeds = {"x": normal(shape), "y": normal([1 if i in repeated else n for i, n in enumerate(shape)], 1) + 2}
+    check(reduced(leaf_for("x", feeds["x"]), leaf_for("y", feeds["y"]), axes), feeds, 3e-5)
+
+
+@given(mutually_broadcastable_shapes(num_shapes=3, max_dims=5, max_side=7))
+def test_pointwise_ops_broadcast(shapes: BroadcastableShapes) -> None:
+    feeds = {f"x{i}": normal(shape, i) for i, shape in enumerate(shapes.input_shapes)}
+    a, b, c = (leaf_for(key, array) for key, array in feeds.items())
+    check([a * b + c, ops.where(ops.greater(a, c), ops.broadcast(b, shapes.result_shape), 0.5), a + 1.0], feeds)
+
+
+@pytest.mark.parametrize("shape", [(20_001,), (3, 8193), (9001, 3), (2, 3, 5000), (130, 70, 2), (1, 1), ()])
+def test_sweeps_are_cut_anywhere(shape: tuple[int, ...]) -> None:
+    x, b = leaf("input", "x", shape), leaf("input", "b", shape[-1:])
+    feeds = {"x": normal(shape), "b": normal(b.shape, 1)}
+    check([ops.tanh(x) * 2.0 + b, ops.sigmoid(x)], feeds)
+
+
+def test_views_and_pieces_of_values() -> None:
+    x = leaf("input", "x", (4, 6, 7, 8))
+    z = ops.cast(x) * 2.0
+    check(
+        [
+            ops.cut(z, 3, 2, 5),
+            ops.cut(ops.cut(z, 1, 1, 5), 2, 3, 7) + 1.0,
+            ops.reshape(ops.cut(z, 2, 0, 3), (4, -1)),
+            ops.concat(z, ops.cut(z, 3, 0, 1), z * 3.0),
+            ops.concat(z, z, axis=0),
+            ops.sum(ops.concat(ops.cut(z, 1, 3, 6), z, axis=1), (0, 3)),
+            ops.max(ops.reshape(z, (24, 56)), 1),
+            ops.broadcast(ops.cut(z, 0, 1, 2), z.shape) * z,
+        ],
+        {"x": normal(x.shape)},
+    )
+
+
+def test_a_view_of_what_carries_margins() -> None:
+    """Flattening, cutting and joining what a convolution also reads."""
+    x, w = leaf("input", "x", (2, 5, 6, 3)), leaf("parameter", "w", (4, 3, 3, 3))
+    z = ops.cast(x) * 2.0
+    y = apply(Convolution(resolve(3, 1, 1, "same", (5, 6))), z, w)
+    joined = ops.concat(z, ops.cut(z, 3, 1, 3))
+    wide_w = leaf("parameter", "v", (4, 3, 3, 5))
+    again = apply(Convolution(resolve(3, 1, 1, "same", (5, 6))), joined, wide_w)
+    roots = [y, ops.reshape(z, (2, -1)), ops.cut(z, 1, 1, 4), ops.sum(z, 1), joined, again, apply(Softmax(), z)]
+    check(roots, {"x": normal(x.shape), "w": normal(w.shape, 1), "v": normal(wide_w.shape, 2)})
+
+
+def test_weights_may_be_computed_and_looked_at() -> None:
+    """A filter bank is packed for products; sums, slices and pointwise ops of it see the plain array."""
+    x, w = leaf("input", "x", (2, 6, 3)), leaf("parameter", "w", (18, 3, 3))
+    window = resolve(3, 1, 1, "same", (6,))
+    scale = leaf("parameter", "s", (18, 1, 1))
+    scaled = w * scale
+    roots = [
+        apply(Convolution(window), ops.cast(x), w),
+        apply(Convolution(window), ops.cast(x), scaled),
+        ops.sum(ops.square(w)),
+        ops.sum(ops.square(w) + 1.0),
+        ops.max(w, (1, 2)),
+        ops.cut(w, 0, 3, 17) * 2.0,
+        ops.reshape(w, (18, 9)),
+        scaled,
+        w,
+    ]
+    check(roots, {"x": normal(x.shape), "w": normal(w.shape, 1), "s": normal(scale.shape, 2)})
+
+
+def test_leaves_and_numbers_may_be_outputs() -> None:
+    x, b = leaf("input", "x", (2, 3)), leaf("parameter", "b", (3,))
+    feeds = {"x": normal(x.shape), "b": normal(b.shape)}
+    check([ops.constant(2.5), b, ops.broadcast(ops.constant(1.5), (2, 3)), x + b], feeds)
+    check([x, ops.reshape(x, (3, 2)), ops.cut(x, 1, 1, 3)], feeds)
+
+
+# types and odd numbers
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i4"])
+def test_integers_are_read_as_they_are(dtype: str) -> None:
+    low = 0 if dtype == "u1" else -(2**20)
+    x = np.random.default_rng(3).integers(low, 256, (3, 7, 6, 5)).astype(dtype)
+    v, w = leaf_for("x", x), leaf("parameter", "w", (4, 3, 3, 5))
+    image = ops.cast(v)
+    y = apply(Convolution(resolve(3, 1, 1, "same", (7, 6))), image, w)
+    pooled = apply(Pool("max", resolve(2, 2, 1, "valid", (7, 6))), image)
+    check(
+        [image, v * (1 / 255), ops.sum(v, (1, 2)), ops.max(image, -1), y, pooled, ops.cut(image, 1, 2, 6)],
+        {"x": x, "w": normal(w.shape)},
+    )
+
+
+def test_labels_compare() -> None:
+    """A person's own loss: one-hot labels by comparison."""
+    labels = np.array([2, 0, 4, 4], np.int32)
+    x = leaf("input", "x", (4, 5))
+    classes = leaf("input", "classes", (5,), "i4")
+    hot = ops.equal(ops.reshape(leaf_for("labels", labels), (4, 1)), classes)
+    feeds = {"x": normal(x.shape), "labels": labels, "classes": np.arange(5, dtype=np.int32)}
+    check([hot, ops.sum(x * hot, 1)], feeds)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_goes_where_the_definition_says(bad: float) -> None:
+    x = normal((2, 9, 17))
+    x[0, 3, 5] = x[1, 8, 16] = bad
+    v, y = leaf_for("x", x), leaf("input", "y", x.shape)
+    window = resolve(3, 2, 1, ((1, 1),), (9,))
+    z = ops.cast(v)
+    roots = [
+        *(ops.relu(z), ops.maximum(z, y), ops.maximum(y, z), ops.minimum(z, y), ops.absolute(z), ops.exp(z)),
+        *(apply(Pool(kind, window), z) for kind in ("max", "avg")),
+        *(reduce(z, axes) for reduce in (ops.max, ops.sum) for axes in ((1,), (2,), (0, 1, 2))),
+    ]
+    with np.errstate(invalid="ignore", over="ignore"):
+        check(roots, {"x": x, "y": normal(x.shape, 1)})
+
+
+def test_a_bad_image_leaves_the_others_alone() -> None:
+    x, w = normal((5, 6, 6, 3)), normal((9, 3, 3, 3), 1)
+    y = apply(Convolution(resolve(3, 1, 1, "same", (6, 6))), ops.cast(leaf_for("x", x)), leaf_for("w", w, "parameter"))
+    [clean] = run([y], {"x": x, "w": w})
+    x[2, 0, 0, 0] = np.nan
+    [dirty] = run([y], {"x": x, "w": w})
+    assert np.isnan(dirty[2, :2, :2]).all()
+    assert np.isfinite(dirty).sum() == dirty.size - 4 * 9
+    others = [0, 1, 3, 4]
+    np.testing.assert_array_equal(dirty[others], clean[others])
+
+
+def test_large_logits_do_not_overflow() -> None:
+    x = normal((3, 5)) * 1000
+    labels = np.array([0, 1, 4], np.int32)
+    v, known = leaf_for("x", x), leaf_for("labels", labels)
+    loss = apply(CrossEntropy(0.1), ops.cast(v), known)
+    check([loss, *differentiate(ops.mean(loss), [v]), apply(Softmax(), ops.cast(v))], {"x": x, "labels": labels})
+
+
+# updates
+
+
+def test_updates_take_effect_after_everything_has_read_the_old_values() -> None:
+    a, b = leaf("state", "a", (40,)), leaf("state", "b", (40,))
+    feeds = {"a": normal(a.shape), "b": normal(b.shape, 1)}
+    graph = Graph({"before": a * 1.0}, [(a, a * 0.5 + b), (b, a - b)])
+    for fused in (True, False):
+        machine = Machine(graph, feeds, fused)
+        got = machine.run()
+        np.testing.assert_array_equal(got["before"], feeds["a"])
+        state = machine.state()
+        assert_close(state["a"], feeds["a"] * 0.5 + feeds["b"])
+        assert_close(state["b"], feeds["a"] - feeds["b"])
+
+
+def test_a_leaf_may_become_another_leaf_or_share_its_new_value() -> None:
+    a, b, c = (leaf("state", key, (20,)) for key in "abc")
+    feeds: dict[str, Array] = {key: normal((20,), seed) for seed, key in enumerate("abc")}
+    new = a + b
+    machine = Machine(Graph({"c": c * 2.0}, [(a, new), (b, new), (c, a)]), feeds)
+    machine.run()
+    state = machine.state()
+    assert_close(state["a"], feeds["a"] + feeds["b"])
+    assert_close(state["b"], feeds["a"] + feeds["b"])
+    assert_close(state["c"], feeds["a"])
