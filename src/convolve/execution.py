@@ -62,7 +62,7 @@ class Executable:
                 self._bind(buffer.memory, stores[key].ctypes.data)
         self._arena_slots = [(slot, m.offset + at) for m, s in self._slots.items() if m.home == "arena" for slot, at in s]
         self._arena_address = 0
-        self._kept: dict[str, np.ndarray] = {}
+        self._views: dict[str, np.ndarray] = {}
 
     def _value(self, argument: Any, slot: int) -> int:
         if isinstance(argument, At):
@@ -108,26 +108,30 @@ class Executable:
             for slot, at in self._arena_slots:
                 self._arguments[slot] = address + at
             self._arena_address = address
+            self._views.clear()
         for name, array in inputs.items():
-            at = array.ctypes.data
+            at = array.__array_interface__["data"][0]
             for slot, offset in self._inputs.get(name, ()):
                 self._arguments[slot] = at + offset
         if self.arena.poison:
             self.arena.memory[: self.arena.memory.size // 4 * 4].view(np.float32)[:] = np.nan
 
     def output(self, name: str) -> np.ndarray:
-        """A copy of a named result."""
-        return self.read(self.program.outputs[name])
+        """A copy of a named result, a weight's panels unpacked."""
+        buffer = self.program.outputs[name]
+        view = self._views.get(name)
+        if view is None:
+            view = self._views[name] = self._view(buffer)
+        return unpack(view, buffer.shape) if buffer.panels else view.copy()
 
-    def read(self, buffer: Buffer) -> np.ndarray:
-        """A copy of what a buffer holds, a weight's panels unpacked."""
-        if buffer.memory.home == "store":
-            key = next(k for k, b in self.program.stores.items() if b.memory is buffer.memory)
-            flat = self.stores[key]
+    def _view(self, buffer: Buffer) -> np.ndarray:
+        """Where a buffer lies, seen as an array; a weight's panels flat."""
+        memory = buffer.memory
+        if memory.home == "store":
+            flat = next(self.stores[key] for key, b in self.program.stores.items() if b.memory is memory)
         else:
-            start = buffer.memory.offset
-            flat = self.arena.memory[start : start + buffer.memory.size * 4].view(np.float32)
+            flat = self.arena.memory[memory.offset : memory.offset + memory.size * 4].view(np.float32)
         if buffer.panels:
-            return unpack(flat[: buffer.memory.size], buffer.shape)
+            return flat[: memory.size]
         steps = tuple(4 * s for s in buffer.strides)
-        return np.array(np.lib.stride_tricks.as_strided(flat[buffer.start :], buffer.shape, steps))
+        return np.lib.stride_tricks.as_strided(flat[buffer.start :], buffer.shape, steps)

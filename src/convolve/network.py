@@ -40,7 +40,7 @@ class Network:
         self.input_shape = _checked_shape(input_shape)
         if threads is not None and (not isinstance(threads, int) or threads < 1):
             raise ConvolveError(f"threads must be a positive number or None. Received: threads={threads!r}")
-        self.threads = threads
+        self.threads = threads or default_threads()
         self.lock = threading.RLock()
         self.arena = Arena()
         self.stores: dict[str, np.ndarray] = {}
@@ -137,12 +137,8 @@ class Network:
     ) -> dict[str, np.ndarray]:
         """Run a program once and copy the named results."""
         with self.lock:
-            executable.run(inputs, self.thread_count)
+            executable.run(inputs, self.threads)
             return {name: executable.output(name) for name in outputs}
-
-    @property
-    def thread_count(self) -> int:
-        return self.threads or default_threads()
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """The net's output for a batch (n, *input_shape) of float32 or uint8, contiguous."""

@@ -35,6 +35,10 @@ BLOCK_BYTES = 256 * 1024
 """What a piece of a product reads of its left side: stays in the second cache while the panels pass by."""
 CHUNK_BYTES = 24 * 1024
 """What a chunk of a filter gradient reads of both sides: stays in the first cache while the tiles pass by."""
+SEGMENT = 64
+"""Positions of an image row that a filter gradient takes at once, at most."""
+GATHERED_RUN = 24
+"""Rows from which on a filter gradient's panel of dY is worth bringing together."""
 PIECE_FLOPS = 500_000
 SLICED_PIECES = 64
 """Pieces a filter gradient is cut into at least: enough for 64 threads, the same for any number."""
@@ -109,7 +113,7 @@ class Convolution(Op):
         window = self.window
         tiling = self.tiling(*shapes)
         if tiling:
-            lower_product(group, low, tiling, x, At(w.memory), False, group_result(group, low))
+            lower_product(group, low, tiling, x, At(w.memory), group_result(group, low))
             return
         rows = [s * t for s, t in zip(window.stride, x.strides[1:-1], strict=True)]
         origin = -sum(lo * s for (lo, _), s in zip(window.pads, x.strides[1:-1], strict=True))
@@ -177,19 +181,24 @@ class InputGradient(Op):
         result = group_result(group, low)
         tiling = self.tiling(*shapes)
         if tiling:
-            lower_product(group, low, tiling, dy, At(transposed), True, result)
+            lower_product(group, low, tiling, dy, At(transposed), result)
             return
+        # Taps lie turned round in the transposed filters, so that at stride 1 a row of them is one run of dy.
+        run, row = filters, 1
+        if window.rank and window.stride[-1] == window.dilation[-1] == 1 and steps[-1] == filters:
+            row = window.kernel[-1]
+            run *= row
         for phase in product(*(range(min(s, n)) for s, n in zip(window.stride, self.size, strict=True))):
             reached: list[tuple[int, int]] = [(0, 0)]
             for p, k, s, d, (lo, _), step in zip(
                 phase, window.kernel, window.stride, window.dilation, window.pads, steps, strict=True
             ):
-                hits = [((p + lo - i * d) // s * step, i) for i in range(k) if (p + lo - i * d) % s == 0]
+                hits = [((p + lo - i * d) // s * step, k - 1 - i) for i in reversed(range(k)) if (p + lo - i * d) % s == 0]
                 reached = [(at + here, tap * k + i) for at, tap in reached for here, i in hits]
-            reductions = np.array([(at, tap * filters * PANEL) for at, tap in reached], np.int64).reshape(-1, 2)
+            reductions = np.array([(at, tap * filters * PANEL) for at, tap in reached[::row]], np.int64).reshape(-1, 2)
             count = [-(-(n - p) // s) for n, p, s in zip(self.size, phase, window.stride, strict=True)]
             product_of(
-                group, low, dy, At(transposed), steps, 0, reductions, filters, size, count, phase, window.stride, result
+                group, low, dy, At(transposed), steps, 0, reductions, run, size, count, phase, window.stride, result
             )
 
 
@@ -237,13 +246,7 @@ class FilterGradientOp(Op):
         window, channels, filters = self.window, x.shape[-1], dy.shape[-1]
         xs = (x.strides[0], *(s * t for s, t in zip(window.stride, x.strides[1:-1], strict=True)))
         sizes = dy.shape[:-1]
-        segments = np.stack([offsets(sizes[:-1], xs[:-1]), offsets(sizes[:-1], dy.strides[:-2])], 1)
-        inner = sizes[-1]
-        if len(sizes) == 1 and inner > 64:
-            # A fully-connected layer's images: cut so that a tile's stretch of them stays in cache.
-            part = max(d for d in range(1, 65) if inner % d == 0)
-            cuts = np.arange(inner // part) * part
-            segments, inner = np.stack([cuts * xs[-1], cuts * dy.strides[-2]], 1), part
+        segments = _segments(sizes, xs, dy.strides[:-1])
         origin = -sum(lo * s for (lo, _), s in zip(window.pads, x.strides[1:-1], strict=True))
         taps = offsets(window.kernel, [d * s for d, s in zip(window.dilation, x.strides[1:-1], strict=True)])
         run = channels
@@ -257,10 +260,14 @@ class FilterGradientOp(Op):
         slices = min(len(segments), -(-SLICED_PIECES // blocks))
         size = math.prod(window.kernel) * channels * panels * PANEL
         rows, vectors = tile_shape(host(), filters)
+        rows = min((rows, -(-rows // 2)), key=lambda r: (-(-run // r) * r, -r))
         result = low.result(y)
         assert result.panels
         target = result.memory if slices == 1 else low.temporary(f"{y.label or y.serial}.slices", slices * size)
-        chunk = max(1, CHUNK_BYTES // (4 * inner * (run // max(1, window.kernel[-1] if window.rank else 1) + PANEL)))
+        positions = int(segments[:, 2].max())
+        chunk = max(1, CHUNK_BYTES // (4 * positions * (channels if window.rank else run) + 4 * positions * PANEL))
+        gathered = run >= GATHERED_RUN
+        spare = chunk * positions * PANEL
         arguments: dict[str, Argument] = {
             "x": At(x.memory, x.start + origin),
             "dy": At(dy.memory, dy.start),
@@ -269,7 +276,6 @@ class FilterGradientOp(Op):
             "segments": len(segments),
             "slices": slices,
             "chunk": chunk,
-            "inner": inner,
             "x_step": xs[-1],
             "dy_step": dy.strides[-2],
             "run": table(runs),
@@ -278,11 +284,24 @@ class FilterGradientOp(Op):
             "panels": panels,
             "slice_size": size,
             "columns": filters,
+            "spare": spare,
         }
         flops = 2 * y.size * math.prod(sizes)
-        low.call(FilterGradient(rows, vectors), arguments, slices * blocks, target, f"direct, {slices} slices", flops)
+        spec, name = FilterGradient(rows, vectors, gathered), f"direct, {slices} slices"
+        low.call(spec, arguments, slices * blocks, target, name, flops, spare + 2 * PANEL)
         if slices > 1:
             join_slices(low, "sum", At(target), 1, slices, size, result.memory)
+
+
+def _segments(sizes: Sequence[int], x_strides: Sequence[int], dy_strides: Sequence[int]) -> np.ndarray:
+    """The reduction of a filter gradient as rows (offset in x, offset in dy, positions), long image rows cut."""
+    starts = np.arange(0, sizes[-1], SEGMENT)
+    counts = np.minimum(SEGMENT, sizes[-1] - starts)
+
+    def places(strides: Sequence[int]) -> np.ndarray:
+        return (offsets(sizes[:-1], strides[:-1])[:, None] + starts * strides[-1]).ravel()
+
+    return np.stack([places(x_strides), places(dy_strides), np.tile(counts, math.prod(sizes[:-1]))], 1)
 
 
 def _split_features(features: int) -> tuple[int, np.ndarray]:

@@ -132,7 +132,7 @@ def _pitch(channels: int) -> int:
 
 
 def lower_product(
-    group: Group, low: Lowering, tiling: Tiling, x: Buffer, panels: At, flip: bool, result: Buffer
+    group: Group, low: Lowering, tiling: Tiling, x: Buffer, panels: At, result: Buffer
 ) -> None:
     """A 3x3 product over `tiling`; `panels` are its filters packed [panel][tap][channel][16]."""
     channels, filters = x.shape[-1], result.shape[-1]
@@ -147,7 +147,7 @@ def lower_product(
         "group_panels": kernels.GROUP // PANEL,
         "parts": parts,
     }
-    low.call(kernels.FilterTransform(tiling.outputs, flip), transform, count * parts, u, "transform filters")
+    low.call(kernels.FilterTransform(tiling.outputs), transform, count * parts, u, "transform filters")
     rows, vectors = tile_shape(host(), PANEL)
     block = min(_block(tiling, channels), tiling.count)
     held = -(-block // rows) * rows

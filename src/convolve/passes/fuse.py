@@ -46,7 +46,49 @@ def fuse(graph: Graph, fused: bool = True) -> list[Group]:
             groups.append(Group(value, (value,), (), (0,), (value,)))
     groups = [g for g in groups if g.outputs[0].serial not in absorbed]
     final = {value.serial for _, value in graph.updates}
-    return sorted(groups, key=lambda g: (g.outputs[0].serial in final, g.outputs[0].serial))
+    groups.sort(key=lambda g: (g.outputs[0].serial in final, g.outputs[0].serial))
+    return _paired(groups, final) if fused else groups
+
+
+def _paired(groups: list[Group], final: set[int]) -> list[Group]:
+    """Join an update's sweep to that of the update it needs (momentum, then parameter): one pass over memory for both."""
+    result: list[Group] = []
+    for group in groups:
+        needed = [g for g in result if g.anchor is None and any(o in group.inputs for o in g.outputs)]
+        alone = group.anchor is None and group.outputs[0].serial in final and len(needed) == 1
+        if alone and all(o.serial in final and o.shape == group.outputs[0].shape for o in needed[0].outputs):
+            result[result.index(needed[0])] = _chained(needed[0], group)
+        else:
+            result.append(group)
+    return result
+
+
+def _chained(first: Group, second: Group) -> Group:
+    """One group that computes both: what `first` stores is a step for `second`."""
+    inputs = [*first.inputs, *(v for v in second.inputs if v not in first.inputs and v not in first.outputs)]
+    shift = len(inputs) - len(first.inputs)
+
+    def moved(operand: int) -> int:
+        return operand if operand < len(first.inputs) else operand + shift
+
+    steps = [(f, *(moved(o) for o in operands)) for f, *operands in first.steps]
+    results = tuple(moved(r) for r in first.results)
+    place = {v.serial: i for i, v in enumerate(inputs)}
+    place |= {v.serial: r for v, r in zip(first.outputs, results, strict=True)}
+    base = len(inputs) + len(steps)
+    known = [place[v.serial] for v in second.inputs]
+
+    def found(operand: int) -> int:
+        return known[operand] if operand < len(known) else base + operand - len(known)
+
+    steps += [(f, *(found(o) for o in operands)) for f, *operands in second.steps]
+    return Group(
+        None,
+        tuple(inputs),
+        tuple(steps),
+        (*results, *(found(r) for r in second.results)),
+        (*first.outputs, *second.outputs),
+    )
 
 
 def _stored(graph: Graph, values: list[Value], fused: bool) -> set[int]:

@@ -18,7 +18,7 @@ def lower(graph: Graph, groups: Sequence[Group]) -> Lowering:
     low = Lowering(_margins(values), _weights(values))
     low.targets = {value.serial: low.leaf(target) for target, value in graph.updates}
     for group in groups:
-        [output] = group.outputs
+        output = group.outputs[-1]
         low.label = output.label or (group.anchor.label if group.anchor else "") or f"%{output.serial}"
         if group.anchor is None:
             _sweep(group, low)
@@ -30,17 +30,17 @@ def lower(graph: Graph, groups: Sequence[Group]) -> Lowering:
 
 
 def _sweep(group: Group, low: Lowering) -> None:
-    [output] = group.outputs
-    result = low.result(output)
+    output = group.outputs[-1]
+    results = [low.result(v) for v in group.outputs]
 
     def source(value: Value) -> Buffer | float:
         if isinstance(value.op, Constant):
             return value.op.value
-        if result.panels and value.shape == output.shape:
+        if results[-1].panels and value.shape == output.shape:
             return low.panels(value)
         return low.plain(value)
 
-    low.pointwise(group.steps, [source(v) for v in group.inputs], [result], group.results)
+    low.pointwise(group.steps, [source(v) for v in group.inputs], results, group.results)
 
 
 def _margins(values: Sequence[Value]) -> dict[int, Pads]:

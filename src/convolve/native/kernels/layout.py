@@ -32,9 +32,9 @@ class Fill:
 
 @dataclass(frozen=True)
 class TransposePanels:
-    """From panels of filters to panels of channels: `[filters/16][tap][channel][16]` to `[channels/16][tap][filter][16]`.
+    """From panels of filters to panels of channels, taps turned round: what the gradient of an input multiplies with.
 
-    What the gradient of a convolution's input multiplies with.
+    `[filters/16][tap][channel][16]` becomes `[channels/16][last tap - tap][filter][16]`.
     """
 
     @property
@@ -45,7 +45,7 @@ class TransposePanels:
         panel, tap = k.piece // k.taps, k.piece % k.taps
         column = panel * PANEL
         left = k.channels - column
-        y = k.y + k.piece * k.filters * PANEL
+        y = k.y + (panel * k.taps + (k.taps - 1 - tap)) * k.filters * PANEL
         with k.range((k.filters + (PANEL - 1)) // PANEL) as block:
             x = k.x + (((block * k.taps + tap) * k.channels) + column) * PANEL
             rows = k.minimum(k.filters - block * PANEL, PANEL)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from convolve.native.builder import Expr, Kernel
+from convolve.native.builder import Expr, Kernel, Mask
 from convolve.native.kernels.gemm import share
 from convolve.native.kernels.pointwise import SPACE, segment_start
 
@@ -27,7 +27,7 @@ class Moments:
         out = k.out + k.piece * k.inner * 2
         origin = k.in0 + (k.in0_table + first).load()
 
-        def columns(index: Expr, width: int, mask: Expr | None) -> None:
+        def columns(index: Expr, width: int, mask: Mask | None) -> None:
             """All the slice's rows of a few columns."""
             zero = k.constant(0.0)
             shifts = [(origin + (index + v * lanes)).vector(mask) for v in range(width)]

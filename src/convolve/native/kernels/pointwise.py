@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from convolve.native.builder import Expr, Kernel, Pointer
+from convolve.native.builder import Expr, Kernel, Mask, Pointer
 from convolve.native.kernels.expression import Formula
 from convolve.native.kernels.gemm import share
 
@@ -45,7 +45,7 @@ class Pointwise:
         with rows(k, self.operands) as (at, inner):
             known = constants | {i: at[f"in{i}"].splat() for i in self.formula.indices("scalar")}
 
-            def body(index: Expr, mask: Expr | None) -> None:
+            def body(index: Expr, mask: Mask | None) -> None:
                 values = [
                     known[i] if i in known else (at[f"in{i}"] + index).vector(mask)
                     for i in range(len(self.formula.inputs))

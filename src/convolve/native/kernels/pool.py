@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from convolve.native.builder import Expr, Kernel, Pointer
+from convolve.native.builder import Expr, Kernel, Mask, Pointer
 from convolve.native.kernels.functions import FUNCTIONS
 from convolve.native.kernels.gemm import share
 
@@ -34,7 +34,7 @@ class Pool:
             origin, result, taps, count = window_of(k, window)
             with k.range(k.channels, step=k.target.lanes) as channel:
 
-                def one(width_mask: Expr | None, at: Pointer, to: Pointer) -> None:
+                def one(width_mask: Mask | None, at: Pointer, to: Pointer) -> None:
                     value = k.variable((at + (taps + 0).load()).vector())  # noqa: B023 - called at once
                     with k.range(count, 1) as t:  # noqa: B023
                         tap = (at + (taps + t).load()).vector()  # noqa: B023
@@ -92,7 +92,7 @@ class PoolGradient:
         dy: Pointer,
         y: Pointer,
         window: tuple[Pointer, Pointer, Expr, Expr],
-        mask: Expr | None,
+        mask: Mask | None,
     ) -> None:
         taps, own, count, index = window
         received = dy.vector()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from convolve.native.builder import Expr, Kernel
+from convolve.native.builder import Expr, Kernel, Mask
 from convolve.native.kernels.expression import Formula
 from convolve.native.kernels.functions import FUNCTIONS
 from convolve.native.kernels.gemm import share
@@ -35,7 +35,7 @@ class RowReduce:
         with rows(k, (*self.formula.in_memory, "out")) as (at, inner):
             known = constants | {i: at[f"in{i}"].splat() for i in self.formula.indices("scalar")}
 
-            def value(index: Expr, mask: Expr | None) -> Expr:
+            def value(index: Expr, mask: Mask | None) -> Expr:
                 inputs = [
                     known[i] if i in known else (at[f"in{i}"] + index).vector(mask)
                     for i in range(len(self.formula.inputs))
@@ -97,7 +97,7 @@ class ColumnReduce:
         combine = FUNCTIONS[STEP[self.kind]]
         outputs = [k.out + (k.piece * k.out_size + j * k.inner) for j in range(len(self.formula.outputs))]
 
-        def columns(starts, mid: Expr, index: Expr, width: int, fresh: Expr, mask: Expr | None) -> None:  # type: ignore[no-untyped-def]
+        def columns(starts, mid: Expr, index: Expr, width: int, fresh: Expr, mask: Mask | None) -> None:  # type: ignore[no-untyped-def]
             sums = [
                 [
                     k.variable(k.select(fresh, k.constant(START[self.kind]), (out + (index + v * lanes)).vector(mask)))

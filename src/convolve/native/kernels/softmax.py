@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from convolve.native.builder import Expr, Kernel, Pointer
+from convolve.native.builder import Expr, Kernel, Mask, Pointer
 from convolve.native.kernels import transcendental
 from convolve.native.kernels.gemm import share
 from convolve.native.kernels.reduce import across
@@ -33,7 +33,7 @@ class Softmax:
             x, y = k.x + row * k.x_row, k.y + row * k.y_row
             top = k.splat(across(k, "max", k.inner, lambda index, mask: (x + index).vector(mask)))
 
-            def power(index: Expr, mask: Expr | None, x: Pointer = x, top: Expr = top) -> Expr:
+            def power(index: Expr, mask: Mask | None, x: Pointer = x, top: Expr = top) -> Expr:
                 return transcendental.exp(k, (x + index).vector(mask) - top)
 
             total = k.splat(across(k, "sum", k.inner, power))

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from convolve.native.builder import Expr, Kernel, Pointer
+from convolve.native.builder import Expr, Kernel, Mask, Pointer
 from convolve.native.kernels.expression import Formula
 from convolve.native.kernels.gemm import UNROLL, share
 from convolve.native.target import PANEL
@@ -111,10 +111,9 @@ def square(apply: Transform, grid: list[Vectors]) -> list[Vectors]:
 
 @dataclass(frozen=True)
 class FilterTransform:
-    """Panels [panel][tap][channel][16] to the products' [panel group][point][panel][channel][16]; `flip` turns taps round."""
+    """Panels [panel][tap][channel][16] to the products' [panel group][point][panel][channel][16]."""
 
     outputs: int
-    flip: bool
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -134,8 +133,6 @@ class FilterTransform:
         with k.range(last, first) as channel, k.range(PANEL, step=lanes) as lane:
             at = x + (channel * PANEL + lane)
             taps = [(at + plane * t).vector() for t in range(9)]
-            if self.flip:
-                taps.reverse()
             grid = [taps[3 * i : 3 * i + 3] for i in range(3)]
             values = square(lambda g: filter_transform(k, points, g), grid)
             for position, value in enumerate(v for row in values for v in row):
@@ -245,7 +242,7 @@ class Product:
             values = square(lambda r: output_transform(k, points, r, self.outputs), grid)
             whole = extent.equals(self.outputs * 256 + self.outputs) & (left >= lanes)
 
-            def store(i: int, j: int, mask: Expr | None) -> None:
+            def store(i: int, j: int, mask: Mask | None) -> None:
                 operands = []
                 for index, kind in enumerate(self.epilogue.inputs):
                     if kind == "sum":
