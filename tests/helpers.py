@@ -1,8 +1,7 @@
-"""What the tests of the engine share: programs run from an arena full of NaN, one case an op at least, legal windows."""
+"""What the tests of the engine share: programs run from an arena full of NaN, cases for every op, legal windows."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,7 +85,12 @@ class Machine:
 
     def state(self) -> dict[str, Array]:
         """The arrays that outlive a run, by key."""
-        return {key: self.executable.read(buffer) for key, buffer in self.buffers.items()}
+        found = {}
+        for name, store in self.executable.stores.items():
+            buffer = self.program.stores[name]
+            flat = store[: buffer.memory.size]
+            found[name.split(":", 1)[1]] = unpack(flat, buffer.shape) if buffer.panels else flat.reshape(buffer.shape)
+        return found
 
     def _given(self, buffer: Any) -> bool:
         return bool(buffer.memory.home == "input")
@@ -274,7 +278,7 @@ SHAPE, CHANNELS = (2, 4, 5, 3), (3,)
 
 @dataclass(frozen=True)
 class RandomGraph:
-    """A loss and its derivatives by parameters, with feeds."""
+    """A loss, some value on the way to it and a step of descent, with feeds."""
 
     graph: Graph
     feeds: dict[str, Array]
@@ -282,7 +286,7 @@ class RandomGraph:
 
 @st.composite
 def graphs(draw: st.DrawFn) -> RandomGraph:
-    """Ops at random over one image shape, one vector of channels and numbers; with updates of the parameters."""
+    """Ops at random over one image shape, one bank of filters and one vector; a step of SGD with momentum."""
     x = leaf("input", "x", SHAPE)
     parameters = [leaf("parameter", "w", (3, 3, 3, 3)), leaf("parameter", "b", CHANNELS)]
     w, b = parameters
@@ -312,10 +316,14 @@ def graphs(draw: st.DrawFn) -> RandomGraph:
         else:
             values.append(draw(st.sampled_from(binary))(*(draw(st.sampled_from(values)) for _ in range(2))))
     loss = ops.mean(ops.tanh(values[-1]))
-    gradients = differentiate(loss, parameters)
-    updates = [(p, p - g * 0.1) for p, g in zip(parameters, gradients, strict=True)]
-    outputs = {"loss": loss, "value": draw(st.sampled_from(values[1:]))}
+    updates = []
     feeds = {"x": normal(SHAPE), "w": normal(w.shape, 1) / 5, "b": normal(b.shape, 2) / 2}
+    for parameter, gradient in zip(parameters, differentiate(loss, parameters), strict=True):
+        old = leaf("state", f"velocity of {leaf_key(parameter)}", parameter.shape)
+        velocity = old * 0.9 + gradient
+        updates += [(old, velocity), (parameter, parameter - velocity * 0.1)]
+        feeds[leaf_key(old)] = normal(old.shape, 3)
+    outputs = {"loss": loss, "value": draw(st.sampled_from(values[1:]))}
     return RandomGraph(Graph(outputs, updates), feeds)
 
 
@@ -328,4 +336,3 @@ def values_of(graph: Graph, feeds: Feeds) -> dict[str, Array]:
 def leaf_key(value: Value) -> str:
     assert isinstance(value.op, Leaf)
     return value.op.key
-

@@ -60,7 +60,9 @@ class Executable:
         for key, buffer in program.stores.items():
             if buffer.memory.home == "store":
                 self._bind(buffer.memory, stores[key].ctypes.data)
-        self._arena_slots = [(slot, m.offset + at) for m, s in self._slots.items() if m.home == "arena" for slot, at in s]
+        self._arena_slots = [
+            (slot, m.offset + at) for m, s in self._slots.items() if m.home == "arena" for slot, at in s
+        ]
         self._arena_address = 0
         self._views: dict[str, np.ndarray] = {}
 

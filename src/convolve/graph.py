@@ -1,7 +1,7 @@
 """Graphs: values, the ops that make them, and derivatives.
 
-A graph is a set of `Value`s that know their op, inputs and concrete shape (batch first, channels last). Ops come from a small
-closed set: each is one file of `convolve.ops` and registers itself here, which is also what files may name.
+A graph is a set of `Value`s that know their op, inputs and concrete shape (batch first, channels last). Ops come from
+a small closed set: each is one file of `convolve.ops` and registers itself here, which is also what files may name.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ class Op:
     """Base of all ops. A subclass is a frozen dataclass whose fields are the op's attributes."""
 
     name: ClassVar[str]
+    arity: ClassVar[int | None] = None
+    """Number of inputs, where it is fixed."""
 
     def shape(self, *inputs: Shape) -> Shape:
         """Shape of the result; raises `ShapeError` where the inputs do not fit."""
@@ -108,9 +110,10 @@ class Value:
 @register
 @dataclass(frozen=True)
 class Leaf(Op):
-    """A value from outside: an input, a parameter, a statistic, an optimizer's state or a number set before each step."""
+    """A value from outside: an input, a parameter, a statistic, an optimizer's state, a number of the step."""
 
     name: ClassVar[str] = "leaf"
+    arity: ClassVar[int | None] = 0
     kind: str
     key: str
 
@@ -124,6 +127,7 @@ class Constant(Op):
     """A number known when the graph is built."""
 
     name: ClassVar[str] = "constant"
+    arity: ClassVar[int | None] = 0
     value: float
 
     def shape(self, *inputs: Shape) -> Shape:
@@ -138,6 +142,8 @@ class Constant(Op):
 
 def apply(op: Op, *inputs: Value, label: str = "") -> Value:
     """The value of `op` over `inputs`, its shape inferred."""
+    if op.arity is not None and len(inputs) != op.arity:
+        raise ShapeError(f"{op.name} takes {op.arity} values. Received: {len(inputs)}")
     shape = op.shape(*(v.shape for v in inputs))
     return Value(op, inputs, shape, op.dtype(*(v.dtype for v in inputs)), label)
 
@@ -235,12 +241,11 @@ def zeros_like(value: Value) -> Value:
 def evaluate(roots: Sequence[Value], feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """Compute values by the ops' plain references; `feeds` gives the leaves by key.
 
+    >>> from convolve import ops
     >>> x = leaf("input", "x", (2,))
     >>> evaluate([x + 1.0], {"x": np.array([1.0, 2.0])})
     [array([2., 3.])]
     """
-    import convolve.ops  # noqa: F401, PLC0415 - fills the vocabulary
-
     known: dict[int, np.ndarray] = {}
     for value in topological(roots):
         if isinstance(value.op, Leaf):

@@ -1,7 +1,7 @@
 """From values to kernel calls: buffers, spaces, and how work is cut into pieces.
 
-A `Group` is what becomes one step: an anchor op with a formula fused to it, or a formula alone. Everything here is decided from
-shapes, so that a program's sums never depend on the machine or on the number of threads.
+A `Group` is what becomes one step: an anchor op with a formula fused to it, or a formula alone. Everything here is
+decided from shapes, so that a program's sums never depend on the machine or on the number of threads.
 """
 
 from __future__ import annotations
@@ -365,7 +365,7 @@ def operands(
 
 
 def epilogue_inputs(group: Group, low: Lowering) -> tuple[tuple[str, ...], dict[str, Argument]]:
-    """Kinds and addresses of an epilogue's inputs: the product itself, numbers, one value a channel, or a whole value."""
+    """Kinds and addresses of an epilogue's inputs: the product itself, numbers, one value a channel, whole values."""
     kinds: list[str] = []
     arguments: dict[str, Argument] = {}
     for i, value in enumerate(group.inputs):

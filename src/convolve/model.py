@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ class Model:
         if not isinstance(net, Layer):
             raise ConvolveError(f"a model is made of a layer, for instance Sequential(...). Received: {net!r}")
         self.network = Network(net, input_shape, seed, threads)
-        self.exact = exact
+        self.exact, self._threads = exact, threads
         self.classes = tuple(classes) if classes is not None else None
 
     # what it is
@@ -105,8 +105,8 @@ class Model:
     def explain(self, batch_size: int = 1, training: bool = False) -> Explanation:
         """Every kernel call of a prediction (or training step): op, algorithm, pieces, share of time, GFLOP/s.
 
-        Runs a network of the same shape, so that this one's arrays stay as they are. The training step is that of SGD with
-        momentum on cross_entropy, or on mse where the output is not one row of logits.
+        Runs a network of the same shape, so that this one's arrays stay as they are. The training step is that of SGD
+        with momentum on cross_entropy, or on mse where the output is not one row of logits.
         """
         if batch_size < 1:
             raise ConvolveError(f"explain: batch_size must be 1 or more. Received: batch_size={batch_size!r}")
@@ -120,10 +120,11 @@ class Model:
         else:
             key = ("predict", batch_size, "f4")
             executable = network.executable(key, lambda: Graph({"output": network.forward(batch_size).output}))
-        return explain(executable, inputs, network.thread_count)
+        return explain(executable, inputs, network.threads)
 
     def __repr__(self) -> str:
-        return f"Model(input_shape={self.input_shape}, output_shape={self.output_shape}, {self.parameter_count:,} parameters)"
+        shapes = f"input_shape={self.input_shape}, output_shape={self.output_shape}"
+        return f"Model({shapes}, {self.parameter_count:,} parameters)"
 
     # using it
 
@@ -205,12 +206,14 @@ class Model:
     ) -> History:
         """Train on x (n, *input_shape) and y: labels (n,) for cross_entropy, else targets of the output's shape.
 
-        Ctrl-C ends training within a step. The same data, seed and settings give the same bits on any number of threads.
+        Ctrl-C ends training within a step. The same data, seed and settings give the same bits on any number of
+        threads.
 
         Raises:
             ShapeError, DataError: x or y does not suit the model; the message says what came and what was expected.
             DivergenceError: the loss left the finite numbers; the last good parameters were kept.
         """
+        describe(self.net, self.input_shape)  # a layer that cannot be saved fails here, not after the training
         images = as_images(x, self.input_shape)
         chosen = losses.resolve(loss)
         target = self._target(y, len(images), chosen)
@@ -263,15 +266,26 @@ class Model:
         """The saved form: copying and pickling go through what a file holds, never through code."""
         arrays = {f"parameter:{name}": np.array(a) for name, a in self.parameters.items()}
         arrays |= {f"statistic:{name}": np.array(a) for name, a in self.statistics.items()}
-        return {"header": self._header(), "arrays": arrays, "threads": self.network.threads, "exact": self.exact}
+        return {"header": self._header(), "arrays": arrays, "threads": self._threads, "exact": self.exact}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        header = state["header"]
-        self.__init__(  # type: ignore[misc]
-            restore(header["net"]), tuple(header["input_shape"]), 0, state["threads"], state["exact"], header["classes"]
-        )
-        for key, array in state["arrays"].items():
-            self.network[key] = array
+        self.__dict__ = Model._restored(state["header"], state["arrays"], state["threads"], state["exact"]).__dict__
+
+    @classmethod
+    def _restored(
+        cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], threads: int | None, exact: bool = False
+    ) -> Model:
+        """A model from what a file holds, checked before anything is allocated."""
+        shape, classes = header["input_shape"], header["classes"]
+        if not isinstance(shape, list) or not all(isinstance(n, int) and not isinstance(n, bool) for n in shape):
+            raise FileError(f"input_shape must be a list of integers. Received: {shape!r}")
+        if classes is not None and not (isinstance(classes, list) and all(isinstance(c, str) for c in classes)):
+            raise FileError(f"classes must be a list of names or null. Received: {classes!r}")
+        model = cls.__new__(cls)
+        model.network = Network(restore(header["net"]), tuple(shape), 0, threads, arrays)
+        model.exact, model._threads = exact, threads
+        model.classes = tuple(classes) if classes is not None else None
+        return model
 
 
 class Stepper:
@@ -302,19 +316,8 @@ def load(path: str | Path, threads: int | None = None) -> Model:
     """
     tensors, header = load_file(path)
     try:
-        net, shape, classes = restore(header["net"]), tuple(header["input_shape"]), header["classes"]
-        model = Model(net, shape, 0, threads, classes=classes)
+        return Model._restored(header, tensors, threads)
     except KeyError as error:
         raise FileError(f"{path}: its header lacks {error}; it was not written by Model.save") from None
-    except ShapeError as error:
-        raise FileError(f"{path}: its net does not suit its input shape: {error}") from None
-    wanted = {k for k in model.network.stores if k.startswith(("parameter:", "statistic:"))}
-    if wanted != set(tensors):
-        raise FileError(f"{path}: tensors {sorted(wanted ^ set(tensors))[:4]} are missing or unknown to its net")
-    for key, array in tensors.items():
-        if array.shape != model.network.layouts[key][0]:
-            raise FileError(f"{path}: {key} has shape {array.shape}, its net needs {model.network.layouts[key][0]}")
-        model.network[key] = array
-    return model
-
-
+    except ConvolveError as error:
+        raise FileError(f"{path}: {error}") from None

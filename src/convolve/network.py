@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from convolve.errors import ConvolveError, ShapeError
+from convolve.execution import Arena, Executable
 from convolve.graph import Graph, Shape, Value, leaf
 from convolve.layers import Construction, Layer, Parameter, Scope, Sequential
+from convolve.native.workers import aligned, default_threads
 from convolve.ops import cast
 from convolve.passes import compile_graph, packed_leaves
 from convolve.program import Buffer, pack, unpack
-from convolve.execution import Arena, Executable
-from convolve.native.workers import aligned, default_threads
 
 PROGRAMS = 16
 """Programs a network keeps: the least recently used goes first."""
@@ -35,7 +35,15 @@ class Forward:
 class Network:
     """A net with an input shape, its arrays, and a bounded cache of programs that share one arena."""
 
-    def __init__(self, net: Layer, input_shape: Shape, seed: int = 0, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        net: Layer,
+        input_shape: Shape,
+        seed: int = 0,
+        threads: int | None = None,
+        arrays: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """`arrays` gives all parameters and statistics by key, instead of their first values from `seed`."""
         self.net = net if isinstance(net, Sequential) else Sequential(net)
         self.input_shape = _checked_shape(input_shape)
         if threads is not None and (not isinstance(threads, int) or threads < 1):
@@ -50,12 +58,17 @@ class Network:
         self.output_shape = built.output.shape[1:]
         self.specs: dict[str, Parameter] = built.construction.parameters
         packed = packed_leaves(Graph({"output": built.output}))
-        for index, (name, spec) in enumerate(self.specs.items()):
-            self._create(f"parameter:{name}", spec.shape, name in packed)
+        statistics = built.construction.statistics
+        shapes = {f"parameter:{name}": spec.shape for name, spec in self.specs.items()}
+        shapes |= {f"statistic:{name}": value.shape for name, value in statistics.items()}
+        if arrays is not None:
+            _check_arrays(shapes, arrays)
+        for key, shape in shapes.items():
+            self._create(key, shape, key.removeprefix("parameter:") in packed)
+        for index, (name, spec) in enumerate(self.specs.items() if arrays is None else ()):
             self[f"parameter:{name}"] = spec.sample(np.random.Generator(np.random.Philox(key=[seed, index])))
-        for name, value in built.construction.statistics.items():
-            self._create(f"statistic:{name}", value.shape, False)
-            self[f"statistic:{name}"] = value
+        for key, value in (arrays or {f"statistic:{name}": value for name, value in statistics.items()}).items():
+            self[key] = value
 
     # arrays
 
@@ -192,11 +205,26 @@ class View(MutableMapping[str, np.ndarray]):
         return "\n".join(f"{name}: {self._network.layouts[self._key(name)][0]}" for name in self)
 
 
+def _check_arrays(shapes: Mapping[str, Shape], arrays: Mapping[str, np.ndarray]) -> None:
+    """The arrays a net needs are there, with their shapes, and no others."""
+    if shapes.keys() != arrays.keys():
+        odd = sorted(shapes.keys() ^ arrays.keys())
+        raise ShapeError(f"arrays {', '.join(odd[:4])} are missing or unknown to the net")
+    for key, shape in shapes.items():
+        if arrays[key].shape != shape:
+            raise ShapeError(f"{key} has shape {arrays[key].shape}, the net needs {shape}")
+
+
+MOST_INPUTS = 1 << 31
+
+
 def _checked_shape(shape: Shape) -> Shape:
     if not isinstance(shape, (tuple, list)) or not shape or not all(isinstance(n, (int, np.integer)) for n in shape):
-        raise ShapeError(f"input_shape is (*spatial, channels) without the batch, as in (28, 28, 1). Received: {shape!r}")
-    if any(n < 1 for n in shape):
+        raise ShapeError(
+            f"input_shape is (*spatial, channels) without the batch, as in (28, 28, 1). Received: {shape!r}"
+        )
+    if min(shape) < 1:
         raise ShapeError(f"input_shape must be positive in every dimension. Received: {shape!r}")
+    if np.prod(shape, dtype=np.float64) >= MOST_INPUTS:
+        raise ShapeError(f"input_shape has more than {MOST_INPUTS:,} elements. Received: {shape!r}")
     return tuple(int(n) for n in shape)
-
-

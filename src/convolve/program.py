@@ -1,8 +1,8 @@
 """Programs: tables of kernel calls over one arena of memory.
 
-Lowering an op appends `Call`s; `Memory` is what they read and write, `Buffer` a strided view of it. A finished `Program` is
-plain data (printable, testable) that workers run in lock step: calls of one phase touch nothing of each other's and meet at
-one barrier.
+Lowering an op appends `Call`s; `Memory` is what they read and write, `Buffer` a strided view of it. A finished
+`Program` is plain data (printable, testable) that workers run in lock step: calls of one phase touch nothing of each
+other's and meet at one barrier.
 """
 
 from __future__ import annotations

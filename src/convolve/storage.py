@@ -1,7 +1,7 @@
 """Nets as JSON, and files of tensors: how a model is kept. No code in files: nothing is unpickled or imported by name.
 
-`describe` writes a net in a closed vocabulary and `restore` reads it; `save` and `load` keep tensors with such a header in
-one safetensors file, written whole or not at all. Layers of a person's own are kept as the ops they write.
+`describe` writes a net in a closed vocabulary and `restore` reads it; `save` and `load` keep tensors with such a header
+in one safetensors file, written whole or not at all. Layers of a person's own are kept as the ops they write.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import reprlib
 import secrets
 import stat
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -29,8 +29,9 @@ import safetensors.numpy
 
 from convolve.errors import ConvolveError, FileError, ShapeError
 from convolve.graph import OPS, Leaf, Op, Shape, Value, leaf, topological
-from convolve.layers import VOCABULARY, Construction, Layer, Net, Scope, Symbol
+from convolve.layers import VOCABULARY, Construction, Layer, Scope, Symbol
 from convolve.layers.expanded import STEPS, Apply, Body, Call, Expanded, Statistic, Step, Weight, earlier
+from convolve.layers.joins import Net
 from convolve.ops.pointwise import Broadcast
 from convolve.ops.reduce import Reshape
 from convolve.window import Window
@@ -104,7 +105,7 @@ class _Node:
 
 @dataclass(frozen=True)
 class _Wiring:
-    """A `Net` as files hold it: its nodes, each after those it needs. Layers used twice have parameters for each use."""
+    """A `Net` as files hold it: its nodes, each after those it needs. A layer used twice is two nodes."""
 
     nodes: tuple[_Node, ...]
     output: int
@@ -145,7 +146,8 @@ def _form(value: Any) -> Any:
 def _parts(value: Any) -> dict[str, Any]:
     """The fields of a dataclass by name."""
     form = _form(value)
-    return {f.name: getattr(form, f.name) for f in fields(form) if f.name in _parameters(type(form))}
+    cls: Any = type(form)
+    return {f.name: getattr(form, f.name) for f in fields(cls) if f.name in _parameters(cls)}
 
 
 def _own(value: Any) -> bool:
@@ -158,11 +160,11 @@ def _own(value: Any) -> bool:
 
 
 @cache
-def _parameters(cls: type) -> Mapping[str, inspect.Parameter]:
+def _parameters(cls: Any) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(cls).parameters
 
 
-def _make(cls: type, parts: Mapping[str, Any]) -> Any:
+def _make(cls: Any, parts: Mapping[str, Any]) -> Any:
     """An instance from its fields, one of which may be what the class takes by position (`Sequential(*layers)`)."""
     keywords = dict(parts)
     several = [name for name, p in _parameters(cls).items() if p.kind is p.VAR_POSITIONAL]
@@ -176,12 +178,10 @@ def _make(cls: type, parts: Mapping[str, Any]) -> Any:
 
 def _encode(value: Any) -> Any:
     """A value as JSON, keys sorted; what is of a vocabulary carries its name."""
-    if isinstance(value, Layer):
+    if isinstance(value, (Layer, Step)):
         return {type(value).__name__: _record(value)}
     if isinstance(value, Op):
         return {value.name: _record(value)}
-    if isinstance(value, Step):
-        return {type(value).__name__: _record(value)}
     if is_dataclass(value):
         return _record(value)
     if isinstance(value, (tuple, list)):
@@ -239,7 +239,7 @@ def _vocabulary(base: Any) -> Mapping[str, type] | None:
 
 
 @cache
-def _schema(cls: type) -> dict[str, tuple[Any, bool]]:
+def _schema(cls: Any) -> dict[str, tuple[Any, bool]]:
     """Each field's type, and whether it must be given."""
     hints = get_type_hints(cls)
     names = {f.name for f in fields(cls)}
@@ -282,11 +282,11 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint in (int, float) and isinstance(value, int):
         return not isinstance(value, bool) and abs(value) <= MOST_INTEGER
     if hint is float:
-        return isinstance(value, float) and math.isfinite(value) or value in NOT_FINITE
+        return (isinstance(value, float) and math.isfinite(value)) or value in NOT_FINITE
     return isinstance(value, dict) and (_vocabulary(hint) is not None or is_dataclass(hint))
 
 
-def _decode_tuple(value: list[Any], choices: Sequence[Any], where: str) -> tuple[Any, ...]:
+def _decode_tuple(value: list[Any], choices: tuple[Any, ...], where: str) -> tuple[Any, ...]:
     if choices[-1] is ...:
         choices = choices[:1] * len(value)
     if len(value) != len(choices):
@@ -297,7 +297,7 @@ def _decode_tuple(value: list[Any], choices: Sequence[Any], where: str) -> tuple
 def _decode_word(value: dict[Any, Any], hint: Any, where: str) -> Any:
     """`{"Conv": {...}}`: one word of a vocabulary with its fields."""
     vocabulary = _vocabulary(hint) or {}
-    word = next(iter(value), None)
+    word = next(iter(value), "")
     if len(value) != 1 or word not in vocabulary:
         raise FileError(
             f'{where}: expected {{"name": {{its fields}}}} with one of the names {", ".join(sorted(vocabulary))}. '
@@ -306,15 +306,12 @@ def _decode_word(value: dict[Any, Any], hint: Any, where: str) -> Any:
     return _decode(value[word], vocabulary[word], f"{where}.{word}")
 
 
-def _decode_record(value: dict[Any, Any], cls: type, where: str) -> Any:
+def _decode_record(value: dict[Any, Any], cls: Any, where: str) -> Any:
     schema = _schema(cls)
-    unknown = [name for name in value if name not in schema]
-    missing = [name for name, (_, needed) in schema.items() if needed and name not in value]
-    if unknown or missing:
-        lacks = f"; missing: {', '.join(missing)}" if missing else ""
-        raise FileError(
-            f"{where}: expected the fields {', '.join(schema) or '(none)'}. Received: {reprlib.repr(list(value))}{lacks}"
-        )
+    problems = [f"{reprlib.repr(name)}, which is none of them" for name in value if name not in schema]
+    problems += [f"no {name}" for name, (_, needed) in schema.items() if needed and name not in value]
+    if problems:
+        raise FileError(f"{where}: expected the fields {', '.join(schema) or '(none)'}. Received: {problems[0]}")
     parts = {name: _decode(value[name], schema[name][0], f"{where}.{name}") for name in schema if name in value}
     try:
         made = _make(cls, parts)
@@ -327,10 +324,10 @@ def _decode_record(value: dict[Any, Any], cls: type, where: str) -> Any:
 
 def _check_window(window: Window) -> None:
     """A window comes from `window.resolve` or from a file, and kernels trust it."""
-    rank = window.rank
-    if not len(window.stride) == len(window.dilation) == len(window.pads) == rank:
+    pads = [pad for pair in window.pads for pad in pair]
+    if not len(window.stride) == len(window.dilation) == len(window.pads) == window.rank:
         raise ShapeError(f"kernel, stride, dilation and pads need as many entries each. Received: {window}")
-    if min((*window.kernel, *window.stride, *window.dilation), default=1) < 1 or min(map(min, window.pads), default=0) < 0:
+    if min((*window.kernel, *window.stride, *window.dilation), default=1) < 1 or min(pads, default=0) < 0:
         raise ShapeError(f"kernel, stride and dilation are at least 1, pads at least 0. Received: {window}")
 
 
@@ -342,7 +339,8 @@ def _words(hint: Any) -> str:
     if origin is Literal:
         return " or ".join(map(repr, choices))
     if origin is tuple:
-        return f"a list of ({', '.join(_words(h) for h in choices if h is not ...)})"
+        inner = ", ".join(_words(h) for h in choices if h is not ...)
+        return f"a list (each: {inner})" if choices[-1] is ... else f"[{inner}]"
     plain = {int: "an integer", float: "a number", bool: "true or false", str: "a printable string", type(None): "null"}
     return plain.get(hint) or f"an object ({hint.__name__.strip('_')})"
 
@@ -353,8 +351,8 @@ def _words(hint: Any) -> str:
 def expand(net: Layer, input_shape: Shape) -> Layer:
     """The net with each layer that is not of the vocabulary replaced by an `Expanded`: the ops it writes.
 
-    The net is built once to see on what shapes each own layer works; that layer is then built alone, for two batch sizes, in
-    inference and in training. Inner layers of the vocabulary stay layers. Names of parameters do not change.
+    The net is built once to see on what shapes each own layer works; that layer is then built alone, for two batch
+    sizes, in inference and in training. Inner layers of the vocabulary stay layers. No parameter's name changes.
 
     Raises:
         ConvolveError: an own layer's ops depend on the batch size, draw random numbers, or use values from outside.
@@ -378,7 +376,7 @@ BATCHES = (2, 3)
 """Batch sizes for which an own layer is built: what differs otherwise than in proportion cannot be kept."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Applied:
     """A layer applied in a scope, what stands for it in a file, and its result, on which the outer graph goes on."""
 
@@ -410,7 +408,7 @@ class _Recorder(Scope):
         shapes = tuple(v.shape[1:] for v in inputs)
         body, *others = [_body_of_any_batch(layer, path, shapes, training) for training in self.modes]
         differing = [other for other in others if _encode(other) != _encode(body)]
-        expanded = Expanded(layer.kind(), shapes, body, *differing, name=layer.name)
+        expanded = Expanded(layer.kind(), shapes, body, differing[0] if differing else None, layer.name)
         return expanded, expanded.build(Scope(Construction(self.training), path), *inputs).shape
 
 
@@ -438,34 +436,35 @@ def _with_inner(layer: Layer, calls: Sequence[_Applied]) -> Layer:
 
 def _body_of_any_batch(layer: Layer, path: str, inputs: tuple[Shape, ...], training: bool) -> Body:
     """What a layer does, whatever the batch size."""
-    bodies = [_body(layer, path, [(n, *shape) for shape in inputs], training) for n in BATCHES]
-    first, second = bodies
-    steps = [_step_of_any_batch(a, b) for a, b in zip(first.steps, second.steps, strict=False)]
-    if (
-        None in steps
-        or len(first.steps) != len(second.steps)
-        or (first.output, first.updates) != (second.output, second.updates)
-    ):
-        different = next((a for a, step in zip(first.steps, steps, strict=False) if step is None), None)
-        what = f": {different}" if different is not None else ""
-        raise ConvolveError(
-            f"{path or 'the net'}: {type(layer).__name__} cannot be saved, because the ops it writes "
-            f"{'in training ' if training else ''}depend on the batch size{what}. Write it without the batch size and "
-            "without means over the batch, for instance with an inner BatchNorm"
-        )
-    return replace(first, steps=tuple(step for step in steps if step is not None))
+    first, second = (_body(layer, path, [(n, *shape) for shape in inputs], training) for n in BATCHES)
+    if (len(first.steps), first.output, first.updates) != (len(second.steps), second.output, second.updates):
+        raise _depends(layer, path, training, f"{len(first.steps)} steps, then {len(second.steps)}")
+    steps = []
+    for a, b in zip(first.steps, second.steps, strict=True):
+        step = _step_of_any_batch(a, b)
+        if step is None:
+            raise _depends(layer, path, training, f"{a}, then {b}")
+        steps.append(step)
+    return replace(first, steps=tuple(steps))
+
+
+def _depends(layer: Layer, path: str, training: bool, found: str) -> ConvolveError:
+    return ConvolveError(
+        f"{path or 'the net'}: {type(layer).__name__} cannot be saved, because what it writes depends on the batch size"
+        f"{' in training' if training else ''}. Received: for batches of {BATCHES[0]} and {BATCHES[1]} {found}. "
+        "Write it without means over the batch, for instance with an inner BatchNorm"
+    )
 
 
 def _step_of_any_batch(first: Step, second: Step) -> Step | None:
-    """The step that is `first` and `second` for batches of 2 and 3; None where there is none."""
-    if isinstance(first, Apply) and isinstance(second, Apply):
-        a, b = first.op, second.op
-        if isinstance(a, (Broadcast, Reshape)) and isinstance(b, (Broadcast, Reshape)):
-            two, three = BATCHES
-            if len(a.target) == len(b.target) and all(m == n or m * three == n * two for m, n in zip(a.target, b.target)):
-                target = tuple(m if m == n else -(m // two) for m, n in zip(a.target, b.target))
-                first, second = replace(first, op=replace(a, target=target)), replace(second, op=replace(b, target=target))
-    return first if _encode(first) == _encode(second) else None
+    """The step that is `first` for the one batch size and `second` for the other; None where there is none."""
+    if not (isinstance(first, Apply) and isinstance(second, Apply)) or first.inputs != second.inputs:
+        return first if _encode(first) == _encode(second) else None
+    a, b = first.op, second.op
+    if isinstance(a, (Broadcast, Reshape)) and isinstance(b, (Broadcast, Reshape)):
+        target = tuple(m if m == n else -(m // BATCHES[0]) for m, n in zip(a.target, b.target, strict=False))
+        first = replace(first, op=replace(a, target=target))
+    return first if [_encode(first.at(n)) for n in BATCHES] == [_encode(a), _encode(b)] else None
 
 
 def _body(layer: Layer, path: str, inputs: Sequence[Shape], training: bool) -> Body:
@@ -476,8 +475,8 @@ def _body(layer: Layer, path: str, inputs: Sequence[Shape], training: bool) -> B
     output = layer.build(scope, *given)
     if own.counter or "random" in own.leaves:
         raise ConvolveError(
-            f"{path or 'the net'}: {type(layer).__name__} cannot be saved, because it draws random numbers itself. Let an "
-            "inner layer draw them, for instance scope.apply(Dropout(0.5), x)"
+            f"{path or 'the net'}: {type(layer).__name__} cannot be saved, because it draws random numbers itself. Let "
+            "an inner layer draw them, for instance scope.apply(Dropout(0.5), x)"
         )
     results = {call.result.serial: call for call in scope.calls}
     roots = [output, *own.leaves.values(), *(v for pair in own.updates for v in pair)]
@@ -551,11 +550,9 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str,
         FileError: the file is missing, damaged, of another kind or of another version; the message says which.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise FileError(f"{path}: is not a file but a folder or a device. Give the name of a .safetensors file")
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            raise IsADirectoryError(errno.EISDIR, "it is a folder or a device")
         data = Path(path).read_bytes()
-    except FileError:
-        raise
     except (OSError, ValueError, MemoryError) as error:
         raise FileError(f"{path}: cannot be read ({_reason(error)}). Check the name") from None
     with _named(path):
@@ -570,9 +567,9 @@ def dumps(tensors: Mapping[str, np.ndarray], header: Mapping[str, object]) -> by
     """
     arrays = {}
     for name, array in sorted(tensors.items()):
-        if array.dtype not in (np.float32, np.int64):
+        if array.dtype not in DTYPES:
             raise FileError(f"tensor {name!r}: expected float32 or int64. Received: {array.dtype}")
-        arrays[name] = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
+        arrays[name] = np.asarray(array, order="C")
     try:
         text = json.dumps(
             {**header, "format_version": FORMAT_VERSION}, sort_keys=True, separators=(",", ":"), allow_nan=False
@@ -588,26 +585,23 @@ def dumps(tensors: Mapping[str, np.ndarray], header: Mapping[str, object]) -> by
 def loads(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """What `load` reads, from bytes."""
     try:
-        found = dict(safetensors.deserialize(data))
+        tensors = safetensors.numpy.load(data)
+    except KeyError as error:
+        raise FileError(f"holds a tensor of type {error}; expected float32 or int64") from None
     except (safetensors.SafetensorError, ValueError, MemoryError) as error:
         raise FileError(
             f"is no whole safetensors file ({error}). It is truncated, damaged or of another kind: save or get it anew"
         ) from None
     header = _header(data)
-    tensors = {}
-    for name, tensor in sorted(found.items()):
-        if tensor["dtype"] not in TYPES:
-            raise FileError(f"tensor {name!r}: expected one of {', '.join(TYPES)}. Received: {tensor['dtype']}")
-        try:
-            tensors[name] = np.frombuffer(tensor["data"], TYPES[tensor["dtype"]]).reshape(tensor["shape"])
-        except ValueError as error:
-            raise FileError(f"tensor {name!r}: shape {tensor['shape']} cannot be ({error})") from None
-    return tensors, header
+    for name, array in tensors.items():
+        if array.dtype not in DTYPES:
+            raise FileError(f"tensor {name!r}: expected float32 or int64. Received: {array.dtype}")
+    return dict(sorted(tensors.items())), header
 
 
 KEY = "convolve"
 """The one metadata key."""
-TYPES = {"F32": "<f4", "I64": "<i8"}
+DTYPES = (np.float32, np.int64)
 
 
 def _header(data: bytes) -> dict[str, Any]:
@@ -649,7 +643,7 @@ def _finite(text: str) -> float:
 
 
 @contextlib.contextmanager
-def _named(path: str | os.PathLike[str]) -> Any:
+def _named(path: str | os.PathLike[str]) -> Iterator[None]:
     """Let errors begin with the file's name."""
     try:
         yield
@@ -697,5 +691,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "it does not fit into memory"
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
-
-

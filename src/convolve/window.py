@@ -63,8 +63,7 @@ class Window:
     def dropped(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """Padded input positions behind the last window, per dimension: read by nobody."""
         return tuple(
-            (n + lo + hi - e) % s
-            for n, (lo, hi), e, s in zip(size, self.pads, self.extent, self.stride, strict=True)
+            (n + lo + hi - e) % s for n, (lo, hi), e, s in zip(size, self.pads, self.extent, self.stride, strict=True)
         )
 
     def offsets(self) -> tuple[tuple[int, ...], ...]:

@@ -138,7 +138,9 @@ def test_any_vector_width_gives_the_same_bits() -> None:
     for width in {"128", str(host().lanes * 32)}:
         paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = os.environ | {"CONVOLVE_TARGET": width, "PYTHONPATH": os.pathsep.join(paths)}
-        process = subprocess.run([sys.executable, __file__], env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        process = subprocess.run(
+            [sys.executable, __file__], env=environment, stdout=subprocess.PIPE, text=True, check=True
+        )
         found.append(process.stdout)
     assert len(found) == 2
     assert found[0] == found[1]

@@ -23,20 +23,21 @@ from helpers import (
     weighted,
     windows,
 )
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import BroadcastableShapes, mutually_broadcastable_shapes
 
 from convolve import ops
 from convolve.graph import Graph, Value, apply, differentiate, evaluate, leaf
 from convolve.native.cache import statistics
+from convolve.native.kernels import winograd
 from convolve.native.kernels.pointwise import Pointwise as PointwiseKernel
 from convolve.ops.convolution import Convolution
 from convolve.ops.norm import BatchNormalize, moments
 from convolve.ops.pool import Pool
 from convolve.ops.softmax import CrossEntropy, Softmax
 from convolve.passes import compile_graph
-from convolve.window import Window, resolve
+from convolve.window import Pads, Window, resolve
 
 # every op
 
@@ -47,11 +48,13 @@ def test_op(case: Case) -> None:
     check([value], case.feeds)
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.op.name not in {"pool_gradient", "cross_entropy_gradient"}], ids=str)
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c.op.name not in {"pool_gradient", "cross_entropy_gradient"}], ids=str
+)
 def test_gradient(case: Case) -> None:
     value, leaves = case.value()
     loss, weights = weighted(value)
-    check([loss, *differentiate(loss, [v for v in leaves if v.dtype == "f4"])], case.feeds | weights)
+    check(differentiate(loss, [v for v in leaves if v.dtype == "f4"]), case.feeds | weights)
 
 
 @given(graphs())
@@ -97,6 +100,31 @@ def test_convolutions() -> None:
     assert statistics.compiled - before <= CONVOLUTION_SPECS
 
 
+def test_winograd() -> None:
+    """3x3 windows with so many channels that tiles of 2x2 and 4x4 outputs pay, whole tiles or not."""
+    specs: set[Any] = set()
+
+    @given(
+        st.tuples(*[st.integers(1, 18)] * 2),
+        st.tuples(*[st.tuples(st.integers(0, 2), st.integers(0, 2))] * 2),
+        st.integers(1, 4),
+        st.integers(8, 50),
+        st.sampled_from([8, 16, 19, 40, 130]),
+        st.booleans(),
+    )
+    @example((5, 5), ((1, 1), (1, 1)), 2, 64, 64, True)
+    @settings(max_examples=50)
+    def examine(size: tuple[int, int], pads: Pads, images: int, channels: int, filters: int, kept: bool) -> None:
+        window = Window((3, 3), (1, 1), (1, 1), pads)
+        assume(min(window.output(size)) > 0)
+        specs.update(convolution_specs((window, size), images, channels, filters, kept))
+
+    examine()
+    assert {spec.outputs for spec in specs if isinstance(spec, winograd.Product)} == {2, 4}
+    assert any(isinstance(spec, winograd.FilterGradientSum) for spec in specs)
+    assert len(specs) <= CONVOLUTION_SPECS
+
+
 @pytest.mark.parametrize(
     ("shape", "filters", "kernel", "stride"),
     [
@@ -128,7 +156,13 @@ def pool_specs(sized: Sized, images: int, channels: int, kind: str, count_paddin
 def test_pools() -> None:
     specs: set[Any] = set()
 
-    @given(windows(pooling=True, least=1), st.integers(1, 3), st.integers(1, 20), st.sampled_from(["max", "avg"]), st.booleans())
+    @given(
+        windows(pooling=True, least=1),
+        st.integers(1, 3),
+        st.integers(1, 20),
+        st.sampled_from(["max", "avg"]),
+        st.booleans(),
+    )
     @settings(max_examples=80)
     def examine(sized: Sized, images: int, channels: int, kind: str, count_padding: bool) -> None:
         specs.update(pool_specs(sized, images, channels, kind, count_padding))
@@ -195,7 +229,12 @@ def test_batch_norm_with_residual_and_relu(shape: tuple[int, ...]) -> None:
     found = moments(ops.cast(x))
     y = ops.relu(apply(BatchNormalize(1e-5), ops.cast(x), found, scale, shift) + other)
     loss, weights = weighted(y)
-    feeds = {"x": normal(shape) * 3 + 5, "r": normal(shape, 1), "scale": normal(shape[-1:], 2), "shift": normal(shape[-1:], 3)}
+    feeds = {
+        "x": normal(shape) * 3 + 5,
+        "r": normal(shape, 1),
+        "scale": normal(shape[-1:], 2),
+        "shift": normal(shape[-1:], 3),
+    }
     # dx is a difference of sums over the batch: a few more roundings than the others.
     check([y, found, *differentiate(loss, [x, other, scale, shift])], feeds | weights, 5e-5)
 
@@ -206,7 +245,8 @@ def test_moments_of_values_far_from_zero() -> None:
     feeds = {"x": normal(x.shape) + 10_000}
     [got] = run([moments(ops.cast(x))], feeds)
     [true] = evaluate([moments(x)], {"x": feeds["x"].astype(np.float64)})
-    np.testing.assert_allclose(got, true, rtol=1e-5)
+    # A slice's mean is rounded to one part in 10 million of 10,000: that much the joined variance may be off.
+    np.testing.assert_allclose(got, true, rtol=2e-4)
 
 
 # reductions, pointwise ops, layout
@@ -233,7 +273,7 @@ def reduced(x: Value, y: Value, axes: tuple[int, ...]) -> list[Value]:
 @example(((300, 7, 20, 1), (0, 1, 2)), None)
 @settings(max_examples=60)
 def test_reductions(drawn: tuple[tuple[int, ...], tuple[int, ...]], data: Any) -> None:
-    """With a prologue one operand of which is broadcast. Sums of many numbers cancel: their scale is that of all of them."""
+    """Alone and with a prologue, one operand of which is broadcast. Long sums cancel, hence the tolerance."""
     shape, axes = drawn
     repeated = data.draw(st.sets(st.integers(0, len(shape) - 1))) if data else {0}
     feeds = {"x": normal(shape), "y": normal([1 if i in repeated else n for i, n in enumerate(shape)], 1) + 2}
@@ -364,6 +404,14 @@ def test_a_bad_image_leaves_the_others_alone() -> None:
     assert np.isfinite(dirty).sum() == dirty.size - 4 * 9
     others = [0, 1, 3, 4]
     np.testing.assert_array_equal(dirty[others], clean[others])
+
+
+def test_labels_may_be_part_of_an_array() -> None:
+    """A view does not begin where its memory does."""
+    labels = np.arange(9, dtype=np.int32)
+    x = leaf("input", "x", (3, 9))
+    loss = apply(CrossEntropy(0.1), ops.cast(x), ops.cut(leaf_for("labels", labels), 0, 4, 7))
+    check([loss, *differentiate(ops.sum(loss), [x])], {"x": normal(x.shape), "labels": labels})
 
 
 def test_large_logits_do_not_overflow() -> None:

@@ -132,7 +132,7 @@ def _(op: Any, x: Array, dy: Array) -> Array:
         for n, c in np.ndindex(len(x), x.shape[-1]):
             received = dy[(n, *r, c)]
             if op.kind == "max":
-                winner = max(taps, key=lambda p: x[(n, *p, c)])  # noqa: B023 - called at once
+                winner = max(taps, key=lambda p: x[(n, *p, c)])
                 dx[(n, *winner, c)] += received
             else:
                 for p in taps:
@@ -208,7 +208,7 @@ def _(op: Any, x: Array) -> Array:
 
 @defines("batch_normalize")
 def _(op: Any, x: Array, moments: Array, scale: Array, shift: Array) -> Array:
-    y = filled(op, x)
+    y = filled(op, x, moments, scale, shift)
     for index in np.ndindex(x.shape):
         c = index[-1]
         y[index] = (x[index] - moments[0, c]) / math.sqrt(moments[1, c] + op.epsilon) * scale[c] + shift[c]
@@ -258,7 +258,9 @@ def _(op: Any, x: Array, labels: Array) -> Array:
     y = filled(op, x, labels)
     for n, row in enumerate(x):
         total = sum(math.exp(v) for v in row)
-        y[n] = -sum(t * math.log(math.exp(v) / total) for t, v in zip(target(op, len(row), labels[n]), row, strict=True))
+        y[n] = -sum(
+            t * math.log(math.exp(v) / total) for t, v in zip(target(op, len(row), labels[n]), row, strict=True)
+        )
     return y
 
 
@@ -267,9 +269,7 @@ def _(op: Any, x: Array, labels: Array, dy: Array) -> Array:
     y = filled(op, x, labels, dy)
     for n, row in enumerate(x):
         total = sum(math.exp(v) for v in row)
-        y[n] = [
-            (math.exp(v) / total - t) * dy[n] for t, v in zip(target(op, len(row), labels[n]), row, strict=True)
-        ]
+        y[n] = [(math.exp(v) / total - t) * dy[n] for t, v in zip(target(op, len(row), labels[n]), row, strict=True)]
     return y
 
 
@@ -305,7 +305,9 @@ def test_reference_keeps_the_precision(case: Case) -> None:
     assert value.op.reference(*arrays).dtype == np.float32
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.op.name not in {"pool_gradient", "cross_entropy_gradient"}], ids=str)
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c.op.name not in {"pool_gradient", "cross_entropy_gradient"}], ids=str
+)
 def test_gradient_is_the_slope(case: Case) -> None:
     value, leaves = case.value()
     loss, weights = weighted(value)

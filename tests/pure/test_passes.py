@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convolve import ops
-from convolve.graph import Constant, Graph, Leaf, apply, differentiate, evaluate, leaf
+from convolve.graph import Constant, Graph, Leaf, Value, apply, differentiate, evaluate, leaf
 from convolve.lowering import Group
 from convolve.ops.norm import BatchNormalize, moments
 from convolve.ops.pointwise import TABLE, Broadcast, Pointwise
@@ -122,26 +123,21 @@ def run_groups(groups: list[Group], feeds: Feeds) -> dict[int, Array]:
     """What groups compute in their order, by the references: the values that get memory, by serial."""
     known: dict[int, Array] = {}
 
-    def value(v: object) -> Array:
-        if isinstance(v.op, Leaf):  # type: ignore[attr-defined]
-            return feeds[v.op.key]  # type: ignore[attr-defined]
-        if isinstance(v.op, Constant):  # type: ignore[attr-defined]
-            return np.array(v.op.value)  # type: ignore[attr-defined]
-        return known[v.serial]  # type: ignore[attr-defined]
+    def look(v: Value) -> Array:
+        if isinstance(v.op, Leaf):
+            return feeds[v.op.key]
+        return np.array(v.op.value) if isinstance(v.op, Constant) else known[v.serial]
 
     for group in groups:
-        [output] = group.outputs
-        reduces = group.anchor is not None and isinstance(group.anchor.op, Reduce)
-        if group.anchor is not None and not reduces:
-            made = group.anchor.op.reference(*(value(v) for v in group.anchor.inputs))
-        values = [made if v is group.anchor else value(v) for v in group.inputs]
+        anchor = group.anchor
+        reduces = anchor is not None and isinstance(anchor.op, Reduce)
+        if anchor is not None and not reduces:
+            product = anchor.op.reference(*(look(v) for v in anchor.inputs))
+        values = [product if v is anchor else look(v) for v in group.inputs]
         for function, *operands in group.steps:
             values.append(TABLE[function].reference(*(values[i] for i in operands)))
-        [result] = group.results
-        known[output.serial] = values[result]
-        if reduces:
-            assert group.anchor is not None
-            known[output.serial] = group.anchor.op.reference(values[result])
+        for output, result in zip(group.outputs, group.results, strict=True):
+            known[output.serial] = anchor.op.reference(values[result]) if anchor and reduces else values[result]
     return known
 
 
@@ -165,7 +161,7 @@ def test_updates_come_last(made: RandomGraph) -> None:
 @given(graphs())
 def test_unfused_groups_compute_every_value(made: RandomGraph) -> None:
     values = {v.serial for v in made.graph.values() if not isinstance(v.op, (Leaf, Constant))}
-    assert {g.outputs[0].serial for g in fuse(made.graph, fused=False)} == values
+    assert {v.serial for g in fuse(made.graph, fused=False) for v in g.outputs} == values
 
 
 # phases and addresses
@@ -228,6 +224,6 @@ def test_what_is_alive_at_once_never_overlaps(made: tuple[list[Call], list[Memor
 def test_memory_is_used_again() -> None:
     """A chain of four equal buffers needs room for two."""
     chain = [Memory(f"m{i}", 1000) for i in range(5)]
-    calls = [Call(None, {"x": At(a), "y": At(b)}, 1, (b,), "", "") for a, b in zip(chain, chain[1:], strict=False)]
+    calls = [Call(None, {"x": At(a), "y": At(b)}, 1, (b,), "", "") for a, b in pairwise(chain)]
     total = place(calls, [chain[-1]], schedule(calls))
     assert total == 2 * -(-chain[0].bytes // ALIGN) * ALIGN

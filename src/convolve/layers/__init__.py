@@ -17,4 +17,36 @@ VOCABULARY: dict[str, type[Layer]] = {
 }
 """Layers by name: what a saved net may consist of."""
 
-__all__ = [*VOCABULARY, "VOCABULARY", "Construction", "Input", "Layer", "Parameter", "Row", "Scope", "Symbol"]  # noqa: PLE0604
+__all__ = [
+    "GELU",
+    "VOCABULARY",
+    "Add",
+    "AvgPool",
+    "BatchNorm",
+    "Concat",
+    "Construction",
+    "Conv",
+    "Dense",
+    "Dropout",
+    "Expanded",
+    "Flatten",
+    "GlobalAvgPool",
+    "Input",
+    "Layer",
+    "LeakyReLU",
+    "MaxPool",
+    "Multiply",
+    "Net",
+    "Normalize",
+    "Parameter",
+    "ReLU",
+    "Residual",
+    "Row",
+    "Scope",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Symbol",
+    "Tanh",
+]

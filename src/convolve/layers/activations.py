@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from convolve import ops
 from convolve.graph import Value, apply
-from convolve.layers.base import Layer, Scope
+from convolve.layers.base import Layer, Scope, one
 from convolve.ops.softmax import Softmax as SoftmaxOp
 
 
@@ -18,7 +18,7 @@ class ReLU(Layer):
     name: str | None = None
 
     def build(self, scope: Scope, *inputs: Value) -> Value:
-        return ops.relu(*inputs)
+        return ops.relu(one(inputs, scope))
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class LeakyReLU(Layer):
     name: str | None = None
 
     def build(self, scope: Scope, *inputs: Value) -> Value:
-        [x] = inputs
+        x = one(inputs, scope)
         return ops.where(ops.greater(x, 0.0), x, x * self.slope)
 
 
@@ -40,7 +40,7 @@ class Sigmoid(Layer):
     name: str | None = None
 
     def build(self, scope: Scope, *inputs: Value) -> Value:
-        return ops.sigmoid(*inputs)
+        return ops.sigmoid(one(inputs, scope))
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Tanh(Layer):
     name: str | None = None
 
     def build(self, scope: Scope, *inputs: Value) -> Value:
-        return ops.tanh(*inputs)
+        return ops.tanh(one(inputs, scope))
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class GELU(Layer):
     name: str | None = None
 
     def build(self, scope: Scope, *inputs: Value) -> Value:
-        [x] = inputs
+        x = one(inputs, scope)
         return x * (ops.erf(x * math.sqrt(0.5)) * 0.5 + 0.5)
 
 
@@ -71,7 +71,7 @@ class SiLU(Layer):
     name: str | None = None
 
     def build(self, scope: Scope, *inputs: Value) -> Value:
-        [x] = inputs
+        x = one(inputs, scope)
         return x * ops.sigmoid(x)
 
 
@@ -88,5 +88,5 @@ class Softmax(Layer):
     name: str | None = None
 
     def build(self, scope: Scope, *inputs: Value) -> Value:
-        [x] = inputs
+        x = one(inputs, scope)
         return apply(SoftmaxOp(), x)

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -17,8 +16,8 @@ from convolve.graph import Leaf, Shape, Value, leaf
 class Layer:
     """Base of all layers: a subclass is a frozen dataclass whose fields are what a person writes.
 
-    Calling a layer on symbols makes a symbol (`Conv(16, 3)(x)`); `build` writes its ops on values once shapes are known. A layer
-    of one's own needs `build` alone:
+    Calling a layer on symbols makes a symbol (`Conv(16, 3)(x)`); `build` writes its ops on values once shapes are
+    known. A layer of one's own needs `build` alone:
 
     >>> from dataclasses import dataclass
     >>> from convolve import Dense, Flatten, Model, Sequential, ops
@@ -69,7 +68,7 @@ def _join(name: str, a: Symbol, b: Symbol) -> Symbol:
     return JOINS[name]()(a, b)
 
 
-def Input() -> Symbol:  # noqa: N802 - reads as a layer
+def Input() -> Symbol:
     """The input of a net in its functional form."""
     return Symbol(None)
 
@@ -87,8 +86,8 @@ class Parameter:
     def sample(self, random: np.random.Generator) -> np.ndarray:
         """A first value, float32.
 
-        `he_normal`: variance 2 / fan_in (He et al., 2015); `glorot_uniform`: 6 / (fan_in + fan_out) as the squared limit
-        (Glorot and Bengio, 2010); `lecun_normal`: variance 1 / fan_in; `zeros`; `ones`.
+        `he_normal`: variance 2 / fan_in (He et al., 2015); `glorot_uniform`: 6 / (fan_in + fan_out) as the squared
+        limit (Glorot and Bengio, 2010); `lecun_normal`: variance 1 / fan_in; `zeros`; `ones`.
         """
         if self.init in ("zeros", "ones"):
             return np.full(self.shape, float(self.init == "ones"), np.float32)
@@ -139,7 +138,7 @@ class Scope:
 
     construction: Construction
     path: str = ""
-    taken: dict[str, int] = field(default_factory=dict)
+    taken: set[str] = field(default_factory=set)
     depth: int = 0
 
     @property
@@ -163,7 +162,7 @@ class Scope:
     def statistic(self, name: str, shape: Shape, value: float) -> Value:
         """An array that training keeps but does not learn by gradient."""
         key = f"{self.path}.{name}" if self.path else name
-        self.construction.statistics[key] = np.full(shape, value, np.float32)
+        self.construction.statistics[key] = np.broadcast_to(np.float32(value), shape)
         return self._leaf("statistic", key, shape)
 
     def _leaf(self, kind: str, key: str, shape: Shape) -> Value:
@@ -185,16 +184,18 @@ class Scope:
     def apply(self, layer: Layer, *inputs: Value) -> Value:
         """Build an inner layer, named after its kind and its turn unless it has a name."""
         path = self._name(layer)
-        inner = Scope(self.construction, path, {}, self.depth + 1)
+        inner = Scope(self.construction, path, set(), self.depth + 1)
         place = len(self.construction.rows)
         try:
             made = layer.build(inner, *inputs)
         except ShapeError as error:
             text = str(error)
-            if not text.startswith((f"{path}:", f"{path}.")):
-                shapes = ", ".join(str(v.shape[1:]) for v in inputs)
-                raise type(error)(f"{path}: {text}. Received: input of shape {shapes}") from None
-            raise
+            if text.startswith(f"{path}."):
+                raise
+            named = text if text.startswith(f"{path}:") else f"{path}: {text}"
+            shapes = ", ".join(str(v.shape[1:]) for v in inputs)
+            received = "" if "Received: " in text else f". Received: input of shape {shapes}"
+            raise type(error)(named + received) from None
         if made.label == "" and made.inputs:
             made = replace(made, label=path)
         self.construction.rows.insert(place, Row(path, layer, inputs, made, self.depth))
@@ -207,13 +208,19 @@ class Scope:
     def _name(self, layer: Layer) -> str:
         if layer.name:
             name = layer.name
+            if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+                raise ConvolveError(
+                    f"{self.title}: a layer's name is made of letters, digits, _ and -. Received: name={name!r}"
+                )
             if name in self.taken:
                 raise ConvolveError(f"{self.title}: two layers are named {name!r}; names within a block must differ")
-            self.taken[name] = 0
         else:
             kind = layer.kind()
-            self.taken[kind] = self.taken.get(kind, 0) + 1
-            name = f"{kind}{self.taken[kind]}"
+            number = 1
+            while f"{kind}{number}" in self.taken:
+                number += 1
+            name = f"{kind}{number}"
+        self.taken.add(name)
         return f"{self.path}.{name}" if self.path else name
 
 
@@ -227,8 +234,8 @@ def spatial(scope: Scope, x: Value, what: str) -> tuple[int, ...]:
     return x.shape[1:-1]
 
 
-def one(inputs: Sequence[Any], scope: Scope) -> Any:
+def one(inputs: Sequence[Value], scope: Scope) -> Value:
     """The only input of a layer."""
     if len(inputs) != 1:
-        raise ShapeError(f"{scope.title}: takes one input. Received: {len(inputs)}")
+        raise ShapeError(f"{scope.title}: takes one input; Add and Concat join several. Received: {len(inputs)} inputs")
     return inputs[0]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from convolve.errors import ShapeError
 from convolve.graph import Value, apply
-from convolve.layers.base import Layer, Scope, spatial
+from convolve.layers.base import Layer, Scope, one, spatial
 from convolve.ops.convolution import Convolution
 from convolve.window import Pads, Window, resolve
 
@@ -16,12 +16,14 @@ from convolve.window import Pads, Window, resolve
 class Conv(Layer):
     """Convolution over any number of spatial dimensions.
 
-    x (batch, *spatial, channels) -> (batch, *output, filters), with weight (filters, *kernel, channels) and bias (filters,):
+    x (batch, *spatial, channels) -> (batch, *output, filters), with weight (filters, *kernel, channels) and bias
+    (filters,):
 
-        y[n, r, f] = bias[f] + sum over taps i in 0..k-1 and channels c of  x[n, r * stride - lo + i * dilation, c] * weight[f, i, c]
+        y[n, r, f] = bias[f] + sum over taps i in 0..k-1 and channels c of  x[n, r * stride - lo + i * dilation, c] *
+        weight[f, i, c]
 
-    (a cross-correlation, called convolution). `kernel_size=3` means 3 in every dimension, a tuple fixes the rank; `padding` is
-    "same", "valid", an int, or a (lo, hi) pair a dimension.
+    (a cross-correlation, called convolution). `kernel_size=3` means 3 in every dimension, a tuple fixes the rank;
+    `padding` is "same", "valid", an int, or a (lo, hi) pair a dimension.
 
     >>> from convolve import Model
     >>> Model(Conv(8, 3, stride=2), input_shape=(28, 28, 1)).output_shape
@@ -46,7 +48,7 @@ class Conv(Layer):
         return window_over(scope, x, self.kernel_size, self.stride, self.dilation, self.padding)
 
     def build(self, scope: Scope, *inputs: Value) -> Value:
-        [x] = inputs
+        x = one(inputs, scope)
         if self.filters < 1:
             raise ShapeError(f"{scope.title}: filters must be at least 1. Received: filters={self.filters}")
         window = self.window(scope, x)
@@ -80,12 +82,12 @@ class Dense(Layer):
     name: str | None = None
 
     def build(self, scope: Scope, *inputs: Value) -> Value:
-        [x] = inputs
+        x = one(inputs, scope)
         if self.units < 1:
             raise ShapeError(f"{scope.title}: units must be at least 1. Received: units={self.units}")
         if len(x.shape) != 2:
             raise ShapeError(
-                f"{scope.title}: Dense needs flat features (batch, features); put Flatten() or GlobalAvgPool() before it. "
+                f"{scope.title}: Dense needs flat features (batch, features); put Flatten() before it. "
                 f"Received: input of shape {x.shape[1:]}"
             )
         features = x.shape[1]

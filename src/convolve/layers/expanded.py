@@ -1,4 +1,4 @@
-"""A layer of a person's own, as what it wrote: ops, inner layers, parameters and statistics. Files hold it in this form."""
+"""A layer of a person's own, as what it wrote: ops, inner layers, parameters and statistics. Files hold it so."""
 
 from __future__ import annotations
 
@@ -36,15 +36,24 @@ class Apply(Step):
     def reads(self) -> tuple[int, ...]:
         return self.inputs
 
+    def at(self, batch: int) -> Op:
+        """The op for a batch of this size."""
+        if isinstance(self.op, (Broadcast, Reshape)):
+            return replace(self.op, target=tuple(n if n >= 0 else -n * batch for n in self.op.target))
+        return self.op
+
     def make(self, scope: Scope, known: Sequence[Value], batch: int) -> Value:
-        op, inputs = self.op, [known[i] for i in self.inputs]
-        if isinstance(op, (Broadcast, Reshape)):
-            op = replace(op, target=tuple(n if n >= 0 else -n * batch for n in op.target))
+        inputs = [known[i] for i in self.inputs]
         try:
-            return apply(op, *inputs)
+            made = apply(self.at(batch), *inputs)
+            if min(made.shape, default=1) < 1:
+                raise ShapeError(f"its result would have shape {made.shape}")
         except (ValueError, IndexError, ArithmeticError) as error:
-            shapes = ", ".join(str(v.shape) for v in inputs) or "nothing"
-            raise ShapeError(f"{scope.title}: op {op.name} does not suit its inputs ({error}). Received: {shapes}") from None
+            raise ShapeError(
+                f"{scope.title}: op {self.op.name} does not suit its inputs: {error}. "
+                f"Received: {_listed([v.shape for v in inputs])}"
+            ) from None
+        return made
 
 
 @dataclass(frozen=True)
@@ -141,8 +150,8 @@ class Expanded(Layer):
         shapes = tuple(v.shape[1:] for v in inputs)
         if shapes != self.inputs:
             raise ShapeError(
-                f"{scope.title}: was saved as the ops it writes on inputs of shape {_listed(self.inputs)}, and takes no "
-                f"others; for those, build the net from the layer's class. Received: {_listed(shapes)}"
+                f"{scope.title}: was saved as the ops it writes on inputs of shape {_listed(self.inputs)}, and takes "
+                f"no others; for those, build the net from the layer's class. Received: {_listed(shapes)}"
             )
         batch = inputs[0].shape[0] if inputs else 1
         body = self.training if scope.training and self.training else self.body

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from convolve import ops
 from convolve.errors import ConvolveError, ShapeError
 from convolve.graph import Value, apply
-from convolve.layers.base import JOINS, Layer, Scope, Symbol
+from convolve.layers.base import JOINS, Layer, Scope, Symbol, one
 from convolve.ops.reduce import Reshape
 
 
@@ -18,7 +18,7 @@ class Flatten(Layer):
     name: str | None = None
 
     def build(self, scope: Scope, *inputs: Value) -> Value:
-        [x] = inputs
+        x = one(inputs, scope)
         return apply(Reshape((-1, x.size // x.shape[0])), x)
 
 
@@ -43,6 +43,10 @@ class Multiply(Layer):
     name: str | None = None
 
     def build(self, scope: Scope, *inputs: Value) -> Value:
+        _some(scope, inputs, "Multiply")
+        if len({len(v.shape) for v in inputs}) > 1:
+            shapes = ", ".join(str(v.shape[1:]) for v in inputs)
+            raise ShapeError(f"{scope.title}: Multiply needs inputs of one rank. Received: {shapes}")
         total = inputs[0]
         for value in inputs[1:]:
             total = total * value
@@ -57,6 +61,7 @@ class Concat(Layer):
     name: str | None = None
 
     def build(self, scope: Scope, *inputs: Value) -> Value:
+        _some(scope, inputs, "Concat")
         if self.axis == 0:
             raise ShapeError(f"{scope.title}: axis 0 is the batch, which cannot grow. Received: axis=0")
         return ops.concat(*inputs, axis=self.axis)
@@ -79,7 +84,7 @@ class Sequential(Layer):
         object.__setattr__(self, "name", name)
 
     def build(self, scope: Scope, *inputs: Value) -> Value:
-        [x] = inputs
+        x = one(inputs, scope)
         for layer in self.layers:
             x = scope.apply(layer, x)
         return x
@@ -104,15 +109,15 @@ class Residual(Layer):
         object.__setattr__(self, "name", name)
 
     def build(self, scope: Scope, *inputs: Value) -> Value:
-        [x] = inputs
+        x = one(inputs, scope)
         y = x
         for layer in self.layers:
             y = scope.apply(layer, y)
         side = scope.apply(self.shortcut, x) if self.shortcut else x
         if y.shape != side.shape:
             raise ShapeError(
-                f"{scope.title}: the body gives {y.shape[1:]} and the shortcut {side.shape[1:]}; give a shortcut that fits, "
-                "for instance shortcut=Conv(filters, 1, stride=...)"
+                f"{scope.title}: the body gives {y.shape[1:]} and the shortcut {side.shape[1:]}; give a shortcut "
+                "that fits, for instance shortcut=Conv(filters, 1, stride=...)"
             )
         return y + side
 
@@ -150,7 +155,7 @@ class Net(Layer):
         return list(done.values())
 
     def build(self, scope: Scope, *inputs: Value) -> Value:
-        [x] = inputs
+        x = one(inputs, scope)
         made: dict[int, Value] = {id(self.input): x}
         for symbol in self.order():
             if symbol.layer is not None:
@@ -167,12 +172,17 @@ def _checked(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
     return layers
 
 
+def _some(scope: Scope, inputs: tuple[Value, ...], what: str) -> None:
+    if not inputs:
+        raise ShapeError(f"{scope.title}: {what} joins at least one input. Received: none")
+
+
 def _alike(scope: Scope, inputs: tuple[Value, ...], what: str) -> None:
+    _some(scope, inputs, what)
     shapes = {v.shape for v in inputs}
     if len(shapes) > 1:
         raise ShapeError(
-            f"{scope.title}: {what} needs inputs of one shape. "
-            f"Received: {', '.join(str(v.shape[1:]) for v in inputs)}"
+            f"{scope.title}: {what} needs inputs of one shape. Received: {', '.join(str(v.shape[1:]) for v in inputs)}"
         )
 
 

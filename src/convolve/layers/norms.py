@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from convolve import ops
 from convolve.errors import ShapeError
 from convolve.graph import Value, apply
-from convolve.layers.base import Layer, Scope
+from convolve.layers.base import Layer, Scope, one
 from convolve.ops.dropout import Dropout as DropoutOp
 from convolve.ops.layout import row
 from convolve.ops.norm import BatchNormalize, moments
@@ -30,7 +30,7 @@ class BatchNorm(Layer):
     name: str | None = None
 
     def build(self, scope: Scope, *inputs: Value) -> Value:
-        [x] = inputs
+        x = one(inputs, scope)
         channels = x.shape[-1]
         scale = scope.parameter("scale", (channels,), "ones", decay=False)
         shift = scope.parameter("shift", (channels,), "zeros", decay=False)
@@ -53,13 +53,13 @@ class BatchNorm(Layer):
 
 @dataclass(frozen=True)
 class Dropout(Layer):
-    """In training, zero values with probability `rate` and scale the others by 1 / (1 - rate) (Srivastava et al., 2014)."""
+    """In training, zero values with probability `rate`, scale the rest by 1 / (1 - rate) (Srivastava et al., 2014)."""
 
     rate: float = 0.5
     name: str | None = None
 
     def build(self, scope: Scope, *inputs: Value) -> Value:
-        [x] = inputs
+        x = one(inputs, scope)
         if not 0 <= self.rate < 1:
             raise ShapeError(f"{scope.title}: rate must be from 0 to below 1. Received: rate={self.rate}")
         number = scope.number()
@@ -83,7 +83,7 @@ class Normalize(Layer):
     name: str | None = None
 
     def build(self, scope: Scope, *inputs: Value) -> Value:
-        [x] = inputs
+        x = one(inputs, scope)
         mean, std = self._constant(scope, x, self.mean, "mean"), self._constant(scope, x, self.std, "std")
         return (x - mean) / std
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from convolve.errors import ShapeError
 from convolve.graph import Value, apply
-from convolve.layers.base import Layer, Scope, spatial
+from convolve.layers.base import Layer, Scope, one, spatial
 from convolve.layers.convolution import window_over
 from convolve.ops import mean
 from convolve.ops.pool import Pool
@@ -33,7 +33,7 @@ class MaxPool(Layer):
         return _window(scope, x, self.pool_size, self.stride, self.padding)
 
     def build(self, scope: Scope, *inputs: Value) -> Value:
-        [x] = inputs
+        x = one(inputs, scope)
         return apply(Pool("max", self.window(scope, x)), x)
 
 
@@ -56,7 +56,7 @@ class AvgPool(Layer):
         return _window(scope, x, self.pool_size, self.stride, self.padding)
 
     def build(self, scope: Scope, *inputs: Value) -> Value:
-        [x] = inputs
+        x = one(inputs, scope)
         return apply(Pool("avg", self.window(scope, x), self.count_padding), x)
 
 
@@ -72,7 +72,7 @@ class GlobalAvgPool(Layer):
     name: str | None = None
 
     def build(self, scope: Scope, *inputs: Value) -> Value:
-        [x] = inputs
+        x = one(inputs, scope)
         spatial(scope, x, "GlobalAvgPool")
         return mean(x, tuple(range(1, len(x.shape) - 1)))
 

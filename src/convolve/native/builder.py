@@ -1,8 +1,8 @@
 """Kernel code as Python reads it: expressions with operators, loops and branches as context managers.
 
-The only file that touches basic blocks. A kernel is a function `(args, piece, scratch)`: `args` points to 64-bit slots
-(pointers, integers, float bits), `piece` says which share of the work this call does, `scratch` is memory of the thread's own.
-Arithmetic carries no fast-math flag: what is written is what is computed, in that order.
+The only file that touches basic blocks. A kernel is a function `(args, piece, scratch)`: `args` points to 64-bit
+slots (pointers, integers, float bits), `piece` says which share of the work this call does, `scratch` is memory of
+the thread's own. Arithmetic carries no fast-math flag: what is written is what is computed, in that order.
 """
 
 from __future__ import annotations
@@ -170,7 +170,8 @@ class Pointer:
     def store_vector(self, value: Expr, mask: Mask | None = None) -> None:
         """Store a vector; with a mask, touch only its first lanes.
 
-        A partial store goes by halves (4, 2, 1 lanes): processors without fast masked stores take a dozen cycles for one.
+        A partial store goes by halves (4, 2, 1 lanes): processors without fast masked stores take a dozen cycles for
+        one.
         """
         k = self.kernel
         if mask is None:
@@ -192,9 +193,7 @@ class Pointer:
 
     def prefetch(self) -> None:
         k = self.kernel
-        k.intrinsic(
-            "llvm.prefetch.p0", None, [Expr(k, self.value), Expr(k, I32(0)), Expr(k, I32(3)), Expr(k, I32(1))]
-        )
+        k.intrinsic("llvm.prefetch.p0", None, [Expr(k, self.value), Expr(k, I32(0)), Expr(k, I32(3)), Expr(k, I32(1))])
 
 
 class Mask(Expr):

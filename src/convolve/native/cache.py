@@ -1,8 +1,8 @@
 """Dispatch, then invoke: a frozen kernel spec goes in, a function's address comes out.
 
-From memory, from the disk cache, or fresh from LLVM. A disk entry is the SHA-256 of the object code followed by the code;
-it is written to a temporary file and renamed, and dropped and made again where it is damaged. The folder holds code that
-will run, so it must belong to the user and be closed to everybody else.
+From memory, from the disk cache, or fresh from LLVM. A disk entry is the SHA-256 of the object code followed by the
+code; it is written to a temporary file and renamed, and dropped and made again where it is damaged. The folder holds
+code that will run, so it must belong to the user and be closed to everybody else.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ def _write(path: Path, code: bytes) -> None:
         handle, temporary = tempfile.mkstemp(dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(hashlib.sha256(code).digest() + code)
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
     except OSError as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """Sleeping in the kernel until a word of memory changes: one small function an operating system.
 
-`wait(word, seen)` returns soon after `*word` is no longer `seen` (it may return early); `wake(word)` wakes all that wait.
+`wait(word, seen)` returns soon after `*word` is no longer `seen` (it may return early); `wake(word)` wakes all that
+wait.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from convolve.native.builder import I32, I64, POINTER
 VOID = ir.VoidType()
 
 
-def declare(module: ir.Module, name: str, result: ir.Type, arguments: list[ir.Type], variadic: bool = False) -> ir.Function:
+def declare(
+    module: ir.Module, name: str, result: ir.Type, arguments: list[ir.Type], variadic: bool = False
+) -> ir.Function:
     """An external function, declared once a module."""
     known = module.globals.get(name)
     return known or ir.Function(module, ir.FunctionType(result, arguments, var_arg=variadic), name)

@@ -7,6 +7,7 @@ import ctypes
 import os
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -119,9 +120,8 @@ def default_threads() -> int:
         ConvolveError: `CONVOLVE_THREADS` is not a positive number.
     """
     asked = os.environ.get("CONVOLVE_THREADS")
-    if asked:
-        if not asked.isdigit() or int(asked) < 1:
-            raise ConvolveError(f"CONVOLVE_THREADS={asked!r}: give a number of threads, 1 or more")
+    if asked and (not asked.isdigit() or int(asked) < 1):
+        raise ConvolveError(f"CONVOLVE_THREADS={asked!r}: give a number of threads, 1 or more")
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limits = [allowed, _quota(), _physical_cores()]
     if asked:
@@ -131,15 +131,13 @@ def default_threads() -> int:
 
 def _quota() -> int:
     """CPUs the control group grants, rounded up; a large number where there is no limit."""
+    groups = Path("/sys/fs/cgroup")
     try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
+        quota, period = (groups / "cpu.max").read_text().split()
     except (OSError, ValueError):
         try:
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as file:
-                quota = file.read().strip()
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
-                period = file.read().strip()
+            quota = (groups / "cpu/cpu.cfs_quota_us").read_text().strip()
+            period = (groups / "cpu/cpu.cfs_period_us").read_text().strip()
         except OSError:
             return 1 << 16
     if quota in ("max", "-1"):
@@ -151,10 +149,8 @@ def _physical_cores() -> int:
     """Cores that are not the second thread of another."""
     cores = set()
     try:
-        allowed = os.sched_getaffinity(0)
-        for cpu in allowed:
-            with open(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") as file:
-                cores.add(file.read())
+        for cpu in os.sched_getaffinity(0):
+            cores.add(Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text())
     except (OSError, AttributeError):
         return 1 << 16
     return len(cores)

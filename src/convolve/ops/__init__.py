@@ -33,7 +33,7 @@ from convolve.ops.pointwise import (
     tanh,
     where,
 )
-from convolve.ops.reduce import max, mean, reshape_to, sum  # noqa: A004 - NumPy's names
+from convolve.ops.reduce import max, mean, reshape_to, sum
 
 reshape = reshape_to
 

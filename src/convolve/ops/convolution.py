@@ -2,8 +2,8 @@
 
     Y[n, r, f] = sum over taps i and channels c of  X[n, r * stride - lo + i * dilation, c] * W[f, i, c]
 
-at any number of spatial dimensions; with none it is the fully-connected layer. The three are one sum over the same triples
-(Y, X, W), so that one micro-kernel serves them with different tables.
+at any number of spatial dimensions; with none it is the fully-connected layer. The three are one sum over the same
+triples (Y, X, W), so that one micro-kernel serves them with different tables.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ SEGMENT = 64
 """Positions of an image row that a filter gradient takes at once, at most."""
 GATHERED_RUN = 24
 """Rows from which on a filter gradient's panel of dY is worth bringing together."""
+CHAINS = 8
+"""Independent sums that keep the multiply-add units busy: fewer cost as much."""
 PIECE_FLOPS = 500_000
 SLICED_PIECES = 64
 """Pieces a filter gradient is cut into at least: enough for 64 threads, the same for any number."""
@@ -50,9 +52,7 @@ def patches(x: np.ndarray, window: Window, fill: float = 0.0) -> np.ndarray:
     padded_x = np.pad(x, ((0, 0), *window.pads, (0, 0)), constant_values=fill)
     taps = []
     for offset in window.offsets():
-        slices = tuple(
-            slice(o, o + (n - 1) * s + 1, s) for o, n, s in zip(offset, out, window.stride, strict=True)
-        )
+        slices = tuple(slice(o, o + (n - 1) * s + 1, s) for o, n, s in zip(offset, out, window.stride, strict=True))
         taps.append(padded_x[(slice(None), *slices)])
     return np.stack(taps, axis=-2)
 
@@ -63,11 +63,17 @@ def scatter(columns: np.ndarray, window: Window, size: tuple[int, ...]) -> np.nd
     out = columns.shape[1:-2]
     whole = np.zeros((n, *(s + lo + hi for s, (lo, hi) in zip(size, window.pads, strict=True)), c), columns.dtype)
     for t, offset in enumerate(window.offsets()):
-        slices = tuple(
-            slice(o, o + (m - 1) * s + 1, s) for o, m, s in zip(offset, out, window.stride, strict=True)
-        )
+        slices = tuple(slice(o, o + (m - 1) * s + 1, s) for o, m, s in zip(offset, out, window.stride, strict=True))
         whole[(slice(None), *slices)] += columns[..., t, :]
     return whole[(slice(None), *(slice(lo, lo + s) for s, (lo, _) in zip(size, window.pads, strict=True)))]
+
+
+def fitting(window: Window, x: Shape) -> Shape:
+    """The output's spatial size; refuses a window that fits nowhere."""
+    size = window.output(x[1:-1])
+    if any(n < 1 for n in size):
+        raise ShapeError(f"a window that spans {window.extent} with pads {window.pads} over an input {x}")
+    return size
 
 
 @register
@@ -76,18 +82,19 @@ class Convolution(Op):
     """x (n, *spatial, channels), w (filters, *kernel, channels) -> (n, *output, filters)."""
 
     name: ClassVar[str] = "convolution"
+    arity: ClassVar[int | None] = 2
     window: Window
 
     def shape(self, *inputs: Shape) -> Shape:
         x, w = inputs
-        if len(x) != len(w) or w[-1] != x[-1] or w[1:-1] != self.window.kernel:
+        if not len(x) == len(w) == self.window.rank + 2 or w[-1] != x[-1] or w[1:-1] != self.window.kernel:
             raise ShapeError(f"convolution of an input {x} with filters {w} and kernel {self.window.kernel}")
-        return (x[0], *self.window.output(x[1:-1]), w[0])
+        return (x[0], *fitting(self.window, x), w[0])
 
     def reference(self, *inputs: np.ndarray) -> np.ndarray:
         x, w = inputs
         columns = patches(x, self.window)
-        return columns.reshape(*columns.shape[:-2], -1) @ w.reshape(w.shape[0], -1).T
+        return np.asarray(columns.reshape(*columns.shape[:-2], -1) @ w.reshape(w.shape[0], -1).T)
 
     def gradient(self, y: Value, dy: Value) -> Sequence[Value | None]:
         x, w = y.inputs
@@ -137,12 +144,16 @@ class InputGradient(Op):
     """
 
     name: ClassVar[str] = "convolution_input_gradient"
+    arity: ClassVar[int | None] = 2
     window: Window
     size: tuple[int, ...]
 
     def shape(self, *inputs: Shape) -> Shape:
         dy, w = inputs
-        return (dy[0], *self.size, w[-1])
+        x = (dy[0], *self.size, w[-1])
+        if Convolution(self.window).shape(x, w) != dy:
+            raise ShapeError(f"gradient of an input {x} from {dy} with filters {w} and window {self.window}")
+        return x
 
     def reference(self, *inputs: np.ndarray) -> np.ndarray:
         dy, w = inputs
@@ -193,7 +204,9 @@ class InputGradient(Op):
             for p, k, s, d, (lo, _), step in zip(
                 phase, window.kernel, window.stride, window.dilation, window.pads, steps, strict=True
             ):
-                hits = [((p + lo - i * d) // s * step, k - 1 - i) for i in reversed(range(k)) if (p + lo - i * d) % s == 0]
+                hits = [
+                    ((p + lo - i * d) // s * step, k - 1 - i) for i in reversed(range(k)) if (p + lo - i * d) % s == 0
+                ]
                 reached = [(at + here, tap * k + i) for at, tap in reached for here, i in hits]
             reductions = np.array([(at, tap * filters * PANEL) for at, tap in reached[::row]], np.int64).reshape(-1, 2)
             count = [-(-(n - p) // s) for n, p, s in zip(self.size, phase, window.stride, strict=True)]
@@ -208,17 +221,21 @@ class FilterGradientOp(Op):
     """x (n, *spatial, channels), dy (n, *output, filters) -> dw (filters, *kernel, channels)."""
 
     name: ClassVar[str] = "convolution_filter_gradient"
+    arity: ClassVar[int | None] = 2
     window: Window
 
     def shape(self, *inputs: Shape) -> Shape:
         x, dy = inputs
-        return (dy[-1], *self.window.kernel, x[-1])
+        w = (dy[-1], *self.window.kernel, x[-1])
+        if Convolution(self.window).shape(x, w) != dy:
+            raise ShapeError(f"gradient of filters {w} from an input {x} and {dy} with window {self.window}")
+        return w
 
     def reference(self, *inputs: np.ndarray) -> np.ndarray:
         x, dy = inputs
         columns = patches(x, self.window)
         flat = columns.reshape(-1, columns.shape[-2] * columns.shape[-1])
-        return (dy.reshape(-1, dy.shape[-1]).T @ flat).reshape(self.shape(x.shape, dy.shape))
+        return np.asarray(dy.reshape(-1, dy.shape[-1]).T @ flat).reshape(self.shape(x.shape, dy.shape))
 
     def gradient(self, y: Value, dy: Value) -> Sequence[Value | None]:
         x, g = y.inputs
@@ -260,7 +277,7 @@ class FilterGradientOp(Op):
         slices = min(len(segments), -(-SLICED_PIECES // blocks))
         size = math.prod(window.kernel) * channels * panels * PANEL
         rows, vectors = tile_shape(host(), filters)
-        rows = min((rows, -(-rows // 2)), key=lambda r: (-(-run // r) * r, -r))
+        rows = min((rows, -(-rows // 2)), key=lambda r: -(-run // r) * max(r * vectors, CHAINS))
         result = low.result(y)
         assert result.panels
         target = result.memory if slices == 1 else low.temporary(f"{y.label or y.serial}.slices", slices * size)

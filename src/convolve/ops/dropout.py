@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from convolve.errors import ShapeError
 from convolve.graph import Op, Shape, Value, apply, register
 from convolve.lowering import GRAIN, Group, Lowering
 from convolve.native.kernels.dropout import Dropout as DropoutKernel
@@ -17,7 +18,7 @@ from convolve.program import Argument, At, Buffer
 def _mix(z: np.ndarray) -> np.ndarray:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    return np.asarray(z ^ (z >> np.uint64(31)))
 
 
 @register
@@ -25,11 +26,12 @@ def _mix(z: np.ndarray) -> np.ndarray:
 class Dropout(Op):
     """Zero elements of x with probability `rate` and scale the others by 1 / (1 - rate).
 
-    An element's fate depends on (seed, step), the second input (2,) int64, on `layer`, and on its place in the batch. The
-    gradient is the same op on dy (Srivastava et al., 2014).
+    An element's fate depends on (seed, step), the second input (2,) int64, on `layer`, and on its place in the batch.
+    The gradient is the same op on dy (Srivastava et al., 2014).
     """
 
     name: ClassVar[str] = "dropout"
+    arity: ClassVar[int | None] = 2
     rate: float
     layer: int
 
@@ -38,7 +40,15 @@ class Dropout(Op):
         return round(self.rate * 2**24)
 
     def shape(self, *inputs: Shape) -> Shape:
-        return inputs[0]
+        x, random = inputs
+        if not 0 <= self.rate < 1 or random != (2,) or not x:
+            raise ShapeError(f"dropout of {x} at rate {self.rate} by random numbers of shape {random}")
+        return x
+
+    def dtype(self, *inputs: str) -> str:
+        if inputs[1] != "i8":
+            raise ShapeError(f"dropout's (seed, step) are 64-bit integers. Received: {inputs[1]}")
+        return "f4"
 
     def reference(self, *inputs: np.ndarray) -> np.ndarray:
         x, random = inputs

@@ -20,6 +20,7 @@ class Slice(Op):
     """Positions start..stop-1 of one axis."""
 
     name: ClassVar[str] = "slice"
+    arity: ClassVar[int | None] = 1
     axis: int
     start: int
     stop: int
@@ -50,12 +51,15 @@ class Place(Op):
     """Put a value at `start` of an axis of `size`, zeros elsewhere: the gradient of a slice."""
 
     name: ClassVar[str] = "place"
+    arity: ClassVar[int | None] = 1
     axis: int
     start: int
     size: int
 
     def shape(self, *inputs: Shape) -> Shape:
         [x] = inputs
+        if not (0 <= self.axis < len(x) and self.start >= 0 and self.start + x[self.axis] <= self.size):
+            raise ShapeError(f"place {x} at {self.start} of {self.size} along axis {self.axis}")
         return (*x[: self.axis], self.size, *x[self.axis + 1 :])
 
     def reference(self, *inputs: np.ndarray) -> np.ndarray:
@@ -86,7 +90,9 @@ class Concat(Op):
     axis: int
 
     def shape(self, *inputs: Shape) -> Shape:
-        first = inputs[0]
+        first = inputs[0] if inputs else ()
+        if not -len(first) <= self.axis < len(first):
+            raise ShapeError(f"concat along axis {self.axis} of shapes {', '.join(map(str, inputs)) or 'none'}")
         axis = self.axis % len(first)
         for other in inputs[1:]:
             if len(other) != len(first) or any(

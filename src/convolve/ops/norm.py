@@ -9,12 +9,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from convolve.errors import ShapeError
 from convolve.graph import Op, Shape, Value, apply, register
 from convolve.lowering import Group, Lowering, aligned_strides, table
 from convolve.native.kernels.moments import JoinMoments, Moments
 from convolve.ops.layout import row
 from convolve.ops.pointwise import sqrt
-from convolve.ops.reduce import SLICES, Dimension, joined, sum, walk  # noqa: A004 - the reduction
+from convolve.ops.reduce import SLICES, Dimension, joined, sum, walk
 from convolve.program import Argument, At
 
 
@@ -24,6 +25,7 @@ class ChannelMoments(Op):
     """x (..., channels) -> (2, channels): each channel's mean and biased variance."""
 
     name: ClassVar[str] = "channel_moments"
+    arity: ClassVar[int | None] = 1
 
     def shape(self, *inputs: Shape) -> Shape:
         return (2, inputs[0][-1])
@@ -42,9 +44,7 @@ class ChannelMoments(Op):
         assert y is not None
         x, result = low.plain(y.inputs[0]), low.result(y)
         channels = x.shape[-1]
-        rows = [
-            Dimension(n, (s,), True) for n, s in zip(x.shape[:-1], aligned_strides(x, x.shape)[:-1], strict=True)
-        ]
+        rows = [Dimension(n, (s,), True) for n, s in zip(x.shape[:-1], aligned_strides(x, x.shape)[:-1], strict=True)]
         mid, step, [starts], segments = walk(joined(rows), 1)
         slices = min(segments, SLICES)
         bounds = np.arange(slices + 1) * segments // slices
@@ -84,10 +84,14 @@ class BatchNormalize(Op):
     """
 
     name: ClassVar[str] = "batch_normalize"
+    arity: ClassVar[int | None] = 4
     epsilon: float
 
     def shape(self, *inputs: Shape) -> Shape:
-        return inputs[0]
+        x, moments, scale, shift = inputs
+        if moments != (2, x[-1]) or not scale == shift == x[-1:]:
+            raise ShapeError(f"batch norm of {x} with moments {moments}, scale {scale} and shift {shift}")
+        return x
 
     def reference(self, *inputs: np.ndarray) -> np.ndarray:
         x, moments, scale, shift = inputs

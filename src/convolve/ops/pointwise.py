@@ -17,6 +17,7 @@ from convolve.graph import Op, Shape, Value, apply, constant, register
 from convolve.lowering import Group, Lowering, constants_or_buffers
 
 Gradient = Callable[..., Sequence[Value | None]]
+Function = Callable[..., Value]
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,12 @@ def _none(y: Value, dy: Value, *inputs: Value) -> Sequence[None]:
 
 
 def _erf(x: np.ndarray) -> np.ndarray:
-    return np.vectorize(math.erf, otypes=[np.float64])(x).astype(np.asarray(x).dtype)
+    return np.asarray(np.vectorize(math.erf, otypes=[np.float64])(x).astype(np.asarray(x).dtype))
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
+    return np.asarray(np.where(x >= 0, 1 / (1 + e), e / (1 + e)))
 
 
 def _truth(compare: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
@@ -61,14 +62,20 @@ TABLE: dict[str, Row] = {
     "absolute": Row(1, np.abs, lambda y, dy, a: (dy * (greater(a, 0.0) - less(a, 0.0)),)),
     "sqrt": Row(1, np.sqrt, lambda y, dy, a: (dy * 0.5 / y,)),
     "square": Row(1, np.square, lambda y, dy, a: (dy * (a * 2.0),)),
-    "relu": Row(1, lambda a: np.where(a <= 0, np.zeros_like(a), a), lambda y, dy, a: (where(greater(y, 0.0), dy, 0.0),)),
+    "relu": Row(
+        1,
+        lambda a: np.asarray(np.where(a <= 0, np.zeros_like(a), a)),
+        lambda y, dy, a: (where(greater(y, 0.0), dy, 0.0),),
+    ),
     "greater": Row(2, _truth(np.greater), _none),
     "greater_equal": Row(2, _truth(np.greater_equal), _none),
     "less": Row(2, _truth(np.less), _none),
     "less_equal": Row(2, _truth(np.less_equal), _none),
     "equal": Row(2, _truth(np.equal), _none),
     "where": Row(
-        3, lambda c, a, b: np.where(c != 0, a, b), lambda y, dy, c, a, b: (None, where(c, dy, 0.0), where(c, 0.0, dy))
+        3,
+        lambda c, a, b: np.asarray(np.where(c != 0, a, b)),
+        lambda y, dy, c, a, b: (None, where(c, dy, 0.0), where(c, 0.0, dy)),
     ),
     "cast": Row(1, lambda a: a.astype(np.float32) if a.dtype.kind in "ui" else a, lambda y, dy, a: (dy,)),
     "exp": Row(1, np.exp, lambda y, dy, a: (dy * y,)),
@@ -115,6 +122,7 @@ class Broadcast(Op):
     """Repeat a value to a larger shape, as NumPy's `broadcast_to`."""
 
     name: ClassVar[str] = "broadcast"
+    arity: ClassVar[int | None] = 1
     target: Shape
 
     def shape(self, *inputs: Shape) -> Shape:
@@ -136,7 +144,7 @@ class Broadcast(Op):
 
 def sum_to(value: Value, shape: Shape) -> Value:
     """Undo broadcasting: sum `value` over the dimensions in which `shape` was repeated."""
-    from convolve.ops.reduce import reshape_to, sum  # noqa: A004, PLC0415 - the two files need each other
+    from convolve.ops.reduce import reshape_to, sum
 
     if value.shape == shape:
         return value
@@ -151,7 +159,7 @@ def broadcast(value: Value, shape: Shape) -> Value:
     return value if value.shape == shape else apply(Broadcast(shape), value)
 
 
-def _function(name: str) -> Callable[..., Value]:
+def _function(name: str) -> Function:
     def call(*inputs: Value | float) -> Value:
         return apply(Pointwise(name), *(constant(v) for v in inputs))
 
@@ -160,9 +168,21 @@ def _function(name: str) -> Callable[..., Value]:
     return call
 
 
-maximum, minimum = _function("maximum"), _function("minimum")
-absolute, sqrt, square, relu = _function("absolute"), _function("sqrt"), _function("square"), _function("relu")
-greater, greater_equal = _function("greater"), _function("greater_equal")
-less, less_equal, equal = _function("less"), _function("less_equal"), _function("equal")
-where, cast = _function("where"), _function("cast")
-exp, log, tanh, erf, sigmoid = (_function(n) for n in ("exp", "log", "tanh", "erf", "sigmoid"))
+maximum: Function = _function("maximum")
+minimum: Function = _function("minimum")
+absolute: Function = _function("absolute")
+sqrt: Function = _function("sqrt")
+square: Function = _function("square")
+relu: Function = _function("relu")
+greater: Function = _function("greater")
+greater_equal: Function = _function("greater_equal")
+less: Function = _function("less")
+less_equal: Function = _function("less_equal")
+equal: Function = _function("equal")
+where: Function = _function("where")
+cast: Function = _function("cast")
+exp: Function = _function("exp")
+log: Function = _function("log")
+tanh: Function = _function("tanh")
+erf: Function = _function("erf")
+sigmoid: Function = _function("sigmoid")

@@ -13,9 +13,13 @@ from convolve.graph import Op, Shape, Value, apply, register
 from convolve.lowering import GRAIN, Group, Lowering, offsets, table
 from convolve.native.kernels.pool import Pool as PoolKernel
 from convolve.native.kernels.pool import PoolGradient as PoolGradientKernel
-from convolve.ops.convolution import patches, scatter
+from convolve.ops.convolution import fitting, patches, scatter
 from convolve.program import Argument, At, Buffer
 from convolve.window import Window
+
+KINDS = ("max", "avg")
+MOST_TAPS = 1 << 16
+"""Positions a pooling window may have; GlobalAvgPool serves larger ones."""
 
 
 def _inside(x_shape: Shape, window: Window) -> np.ndarray:
@@ -35,15 +39,18 @@ class Pool(Op):
     """`max` or `avg` over each window of x (n, *spatial, channels), channel by channel."""
 
     name: ClassVar[str] = "pool"
+    arity: ClassVar[int | None] = 1
     kind: str
     window: Window
     count_padding: bool = False
 
     def shape(self, *inputs: Shape) -> Shape:
         [x] = inputs
-        if len(x) != self.window.rank + 2:
-            raise ShapeError(f"pooling with a window of rank {self.window.rank} over an input {x}")
-        return (x[0], *self.window.output(x[1:-1]), x[-1])
+        if self.kind not in KINDS or len(x) != self.window.rank + 2:
+            raise ShapeError(f"{self.kind} pooling with a window of rank {self.window.rank} over an input {x}")
+        if self.window.taps > MOST_TAPS:
+            raise ShapeError(f"a pooling window of {self.window.kernel} has more than {MOST_TAPS:,} positions")
+        return (x[0], *fitting(self.window, x), x[-1])
 
     def reference(self, *inputs: np.ndarray) -> np.ndarray:
         [x] = inputs
@@ -84,12 +91,16 @@ class PoolGradient(Op):
     """dx of a pooling: the first winner in scan order takes it (`max`), or all taps evenly (`avg`)."""
 
     name: ClassVar[str] = "pool_gradient"
+    arity: ClassVar[int | None] = 2
     kind: str
     window: Window
     count_padding: bool = False
 
     def shape(self, *inputs: Shape) -> Shape:
-        return inputs[0]
+        x, dy = inputs
+        if Pool(self.kind, self.window, self.count_padding).shape(x) != dy:
+            raise ShapeError(f"gradient of {self.kind} pooling over {x} from {dy} with window {self.window}")
+        return x
 
     def reference(self, *inputs: np.ndarray) -> np.ndarray:
         x, dy = inputs
@@ -146,5 +157,3 @@ def window_tables(window: Window, x: Buffer, y: Buffer) -> dict[str, np.ndarray]
     member = member.reshape(-1)
     windows = np.stack([origin, result, starts[member], starts[member + 1] - starts[member]], 1)
     return {"window": table(windows), "taps": table(np.concatenate(lists))}
-
-

@@ -35,6 +35,7 @@ SLICES = 64
 """Slices of a column reduction at most: enough for 64 threads, the same for any number."""
 
 Axes = tuple[int, ...]
+KINDS = ("sum", "max")
 
 
 @register
@@ -43,12 +44,14 @@ class Reduce(Op):
     """`sum` or `max` over `axes`, which disappear."""
 
     name: ClassVar[str] = "reduce"
+    arity: ClassVar[int | None] = 1
     kind: str
     axes: Axes
 
     def shape(self, *inputs: Shape) -> Shape:
         rank = len(inputs[0])
-        if not all(0 <= a < rank for a in self.axes):
+        distinct = len(set(self.axes)) == len(self.axes)
+        if self.kind not in KINDS or not distinct or not all(0 <= a < rank for a in self.axes):
             raise ShapeError(f"{self.kind} over axes {self.axes} of a value with shape {inputs[0]}")
         return tuple(n for i, n in enumerate(inputs[0]) if i not in self.axes)
 
@@ -64,9 +67,8 @@ class Reduce(Op):
         steps, results = group.steps, group.results
         inputs: list[Buffer | float]
         if self._over_panels(group, low):
-            inputs = [low.buffer(v) for v in group.inputs]
-            inputs = [flat(b) for b in inputs if isinstance(b, Buffer)]
-            shape = (y.inputs[0].size if not inputs else inputs[0].memory.size,)  # type: ignore[union-attr]
+            packed = [flat(low.buffer(v)) for v in group.inputs]
+            inputs, shape = [*packed], packed[0].shape
         else:
             inputs = constants_or_buffers(low, group.inputs)
         strides = [aligned_strides(b, shape) for b in inputs if isinstance(b, Buffer)]
@@ -78,7 +80,9 @@ class Reduce(Op):
         )
         result = low.result(y)
         if not any(d.reduced for d in dims):
-            low.pointwise(steps, [_as_shape(b, shape) for b in inputs], [_as_shape(result, shape)], results)
+            left = iter(result.strides)
+            kept = tuple(0 if i in self.axes else next(left) for i in range(len(shape)))
+            low.pointwise(steps, inputs, [replace(result, shape=shape, strides=kept, pads=())], results)
             return
         while any(d.reduced for d in dims):
             stage = _reduce_rows if dims[-1].reduced else _reduce_columns
@@ -88,13 +92,13 @@ class Reduce(Op):
             low.copy(Buffer(memory, result.shape, row_major(result.shape)), result)
 
     def _over_panels(self, group: Group, low: Lowering) -> bool:
-        """A sum over all of a packed weight may include its empty lanes, if the formula keeps their zeros."""
+        """A sum over all of filter gradients may include their empty lanes: they hold zeros."""
         assert group.anchor is not None
         whole = self.kind == "sum" and group.anchor.shape == ()
         return (
             whole
             and all(step[0] in ("square", "absolute") for step in group.steps)
-            and all(v.shape == group.anchor.inputs[0].shape and low.buffer(v).panels for v in group.inputs)
+            and all(v.op.name == "convolution_filter_gradient" and low.buffer(v).panels for v in group.inputs)
         )
 
     def gradient(self, y: Value, dy: Value) -> Sequence[Value | None]:
@@ -113,6 +117,7 @@ class Reshape(Op):
     """The same elements in the same order under another shape; -1 stands for the batch."""
 
     name: ClassVar[str] = "reshape"
+    arity: ClassVar[int | None] = 1
     target: Shape
 
     def shape(self, *inputs: Shape) -> Shape:
@@ -167,11 +172,6 @@ def joined(dims: Sequence[Dimension]) -> list[Dimension]:
     return result
 
 
-def _as_shape(source: Buffer | float, shape: Shape) -> Buffer | float:
-    """A buffer that has all elements of `shape` in order, seen with that shape."""
-    return replace(source, shape=shape, strides=row_major(shape)) if isinstance(source, Buffer) else source
-
-
 def _vector(memory: Memory) -> Buffer:
     return Buffer(memory, (memory.size,), (1,))
 
@@ -217,9 +217,7 @@ def _reduce_rows(
         left = _contiguous([(parts, True)])
     else:
         steps_out = row_major([d.size for d in outer])
-        rows = joined(
-            [Dimension(d.size, (*d.strides, s), False) for d, s in zip(outer, steps_out, strict=True)]
-        )
+        rows = joined([Dimension(d.size, (*d.strides, s), False) for d, s in zip(outer, steps_out, strict=True)])
         mid, row, tables, segments = walk(rows, len(last.strides) + 1)
         space = Space(segments, mid, mid, last.size, last.size, tables, row, (*last.strides, 1))
         left = _contiguous([(d.size, d.reduced) for d in outer])
@@ -280,9 +278,7 @@ def _reduce_columns(
     return memory, left
 
 
-def join_slices(
-    low: Lowering, kind: str, source: At, count: int, slices: int, size: int, memory: Memory
-) -> None:
+def join_slices(low: Lowering, kind: str, source: At, count: int, slices: int, size: int, memory: Memory) -> None:
     """Reduce (count, slices, size) over its slices, in order of their index."""
     parts = builtins.max(d for d in range(1, 65) if size % d == 0 and (d == 1 or size // d % PANEL == 0))
     width = size // parts
@@ -319,13 +315,13 @@ def _axes(value: Value, axes: int | Sequence[int] | None) -> Axes:
     return tuple(sorted(a % rank for a in listed))
 
 
-def sum(value: Value, axes: int | Sequence[int] | None = None) -> Value:  # noqa: A001 - NumPy's name
+def sum(value: Value, axes: int | Sequence[int] | None = None) -> Value:
     """Sum over `axes` (all of them by default), which disappear."""
     chosen = _axes(value, axes)
     return apply(Reduce("sum", chosen), value) if chosen else value
 
 
-def max(value: Value, axes: int | Sequence[int] | None = None) -> Value:  # noqa: A001 - NumPy's name
+def max(value: Value, axes: int | Sequence[int] | None = None) -> Value:
     """Largest element over `axes`; among equals the gradient is shared evenly."""
     chosen = _axes(value, axes)
     return apply(Reduce("max", chosen), value) if chosen else value

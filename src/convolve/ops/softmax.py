@@ -14,7 +14,7 @@ from convolve.graph import Op, Shape, Value, apply, register
 from convolve.lowering import GRAIN, Group, Lowering
 from convolve.native.kernels.softmax import Softmax as SoftmaxKernel
 from convolve.ops.pointwise import broadcast
-from convolve.ops.reduce import reshape_to, sum  # noqa: A004 - the reduction
+from convolve.ops.reduce import reshape_to, sum
 from convolve.program import Argument, At, Buffer
 
 
@@ -29,9 +29,13 @@ class Softmax(Op):
     """exp(x) over the sum of exp(x) along the last axis."""
 
     name: ClassVar[str] = "softmax"
+    arity: ClassVar[int | None] = 1
 
     def shape(self, *inputs: Shape) -> Shape:
-        return inputs[0]
+        [x] = inputs
+        if not x:
+            raise ShapeError("softmax needs at least one dimension. Received: a single number")
+        return x
 
     def reference(self, *inputs: np.ndarray) -> np.ndarray:
         return _softmax(inputs[0])
@@ -53,6 +57,7 @@ class CrossEntropy(Op):
     """Loss of each row: logits (n, classes), labels (n,) int32 -> (n,), with label smoothing."""
 
     name: ClassVar[str] = "cross_entropy"
+    arity: ClassVar[int | None] = 2
     smoothing: float = 0.0
 
     def shape(self, *inputs: Shape) -> Shape:
@@ -76,7 +81,8 @@ class CrossEntropy(Op):
         y = group.anchor
         assert y is not None
         x, labels = y.inputs
-        more: dict[str, Argument] = {"label": At(low.buffer(labels).memory), "smoothing": self.smoothing}
+        known = low.compact(labels)
+        more: dict[str, Argument] = {"label": At(known.memory, known.start), "smoothing": self.smoothing}
         _rows(low, "loss", low.compact(x), low.result(y), 1, more)
 
 
@@ -86,10 +92,14 @@ class CrossEntropyGradient(Op):
     """(softmax(x) - target) * dy, row by row."""
 
     name: ClassVar[str] = "cross_entropy_gradient"
+    arity: ClassVar[int | None] = 3
     smoothing: float = 0.0
 
     def shape(self, *inputs: Shape) -> Shape:
-        return inputs[0]
+        x, labels, dy = inputs
+        if CrossEntropy(self.smoothing).shape(x, labels) != dy:
+            raise ShapeError(f"gradient of cross_entropy of {x} and labels {labels} from {dy}")
+        return x
 
     def reference(self, *inputs: np.ndarray) -> np.ndarray:
         x, labels, dy = inputs
@@ -104,10 +114,11 @@ class CrossEntropyGradient(Op):
         y = group.anchor
         assert y is not None
         x, labels, dy = y.inputs
+        known, scale = low.compact(labels), low.compact(dy)
         more: dict[str, Argument] = {
-            "label": At(low.buffer(labels).memory),
+            "label": At(known.memory, known.start),
             "smoothing": self.smoothing,
-            "scale": At(low.compact(dy).memory, low.compact(dy).start),
+            "scale": At(scale.memory, scale.start),
         }
         result = low.result(y)
         _rows(low, "gradient", low.compact(x), result, result.strides[0], more)

@@ -1,7 +1,7 @@
 """When convolutions run by Winograd's algorithm, and how they are lowered then.
 
-The choice depends on shapes alone, by the costs measured in `benchmarks/RESULTS.md`: one multiplication of the direct kernel is
-the unit.
+The choice depends on one image's shape alone, so that an image's bits never depend on its batch. Costs are in
+multiplications of the direct kernel, fitted to measurements.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from convolve.program import Argument, At, Buffer
 from convolve.window import Pads, Window
 
 LEAST_CHANNELS = 8
+IMAGES = 8
+"""The batch that costs are reckoned for, whatever the real one is."""
 TRANSFORM_COST = 160
 """Transforming a tile of one channel, in or out."""
 FILTER_COST = 500
@@ -69,8 +71,7 @@ class Tiling:
     def extents(self) -> np.ndarray:
         """Rows * 256 + columns of each tile that lie inside the output."""
         rows, columns = (
-            np.minimum(self.outputs, n - np.arange(g) * self.outputs)
-            for n, g in zip(self.size, self.grid, strict=True)
+            np.minimum(self.outputs, n - np.arange(g) * self.outputs) for n, g in zip(self.size, self.grid, strict=True)
         )
         return np.tile((rows[:, None] * 256 + columns).ravel(), self.images)
 
@@ -86,31 +87,29 @@ def product_tiling(
     """The tiling that computes a 3x3 product fastest, or None where the direct kernel does."""
     if not _suits(window) or min(channels, filters) < LEAST_CHANNELS:
         return None
-    positions = images * math.prod(size)
-    best, least = None, 9.0 * positions * channels * filters
+    cost: float
+    best, least = None, 9.0 * IMAGES * math.prod(size) * channels * filters
     for outputs in (2, 4):
         tiling = Tiling(outputs, (lo[0], lo[1]), (size[0], size[1]), images)
-        points = (outputs + 2) ** 2
-        cost = points * tiling.count * channels * filters
-        cost += tiling.count * (channels + filters) * TRANSFORM_COST * points / 36
+        points, tiles = (outputs + 2) ** 2, IMAGES * math.prod(tiling.grid)
+        cost = points * tiles * channels * filters
+        cost += tiles * (channels + filters) * TRANSFORM_COST * points / 36
         cost += channels * filters * FILTER_COST * points / 36
         if cost < least:
             best, least = tiling, cost
     return best
 
 
-def gradient_tiling(
-    window: Window, images: int, size: Sequence[int], channels: int, filters: int
-) -> Tiling | None:
+def gradient_tiling(window: Window, images: int, size: Sequence[int], channels: int, filters: int) -> Tiling | None:
     """The tiling of a filter gradient, or None where the direct kernel is faster."""
     if not _suits(window) or min(channels, filters) < LEAST_CHANNELS:
         return None
     tiling = Tiling(4, (window.pads[0][0], window.pads[1][0]), (size[0], size[1]), images)
-    groups = -(-filters // GRADIENT_GROUP)
-    cost = 1.3 * 36 * tiling.count * channels * filters
-    cost += tiling.count * (channels * groups + filters) * TRANSFORM_COST
-    cost += channels * filters * GRADIENT_COST * gradient_slices(tiling, channels, filters)
-    return tiling if cost < 1.2 * 9 * images * math.prod(size) * channels * filters else None
+    groups, tiles = -(-filters // GRADIENT_GROUP), IMAGES * math.prod(tiling.grid)
+    cost = 1.3 * 36 * tiles * channels * filters
+    cost += tiles * (channels * groups + filters) * TRANSFORM_COST
+    cost += channels * filters * GRADIENT_COST
+    return tiling if cost < 1.2 * 9 * IMAGES * math.prod(size) * channels * filters else None
 
 
 def gradient_slices(tiling: Tiling, channels: int, filters: int) -> int:
@@ -119,11 +118,17 @@ def gradient_slices(tiling: Tiling, channels: int, filters: int) -> int:
     return max(1, min(MOST_SLICES, tiling.count // 48, SLICES_BYTES // each))
 
 
-def _block(tiling: Tiling, channels: int) -> int:
-    """Tiles a piece transforms at once: what keeps scratch in the second cache, and pieces even."""
+def _cut(tiling: Tiling, channels: int, groups: int) -> tuple[int, int]:
+    """Tiles a piece transforms at once, and the pieces its filters are split into.
+
+    Blocks keep scratch in the second cache. Few tiles are split by filters, so that each filter is read but once.
+    """
     most = max(24, min(60, 4096 // (channels + PANEL) // 6 * 6))
+    if tiling.count <= 60 and groups > 1:
+        return tiling.count, groups
     blocks = max(-(-tiling.count // most), min(8, -(-tiling.count // 12)))
-    return -(-(-(-tiling.count // blocks)) // 6) * 6
+    even = -(-tiling.count // blocks)
+    return min(tiling.count, -(-even // 6) * 6), 1
 
 
 def _pitch(channels: int) -> int:
@@ -131,9 +136,7 @@ def _pitch(channels: int) -> int:
     return wide + PANEL if wide % 64 == 0 else wide
 
 
-def lower_product(
-    group: Group, low: Lowering, tiling: Tiling, x: Buffer, panels: At, result: Buffer
-) -> None:
+def lower_product(group: Group, low: Lowering, tiling: Tiling, x: Buffer, panels: At, result: Buffer) -> None:
     """A 3x3 product over `tiling`; `panels` are its filters packed [panel][tap][channel][16]."""
     channels, filters = x.shape[-1], result.shape[-1]
     size, count = tiling.outputs + 2, panel_count(filters)
@@ -149,7 +152,7 @@ def lower_product(
     }
     low.call(kernels.FilterTransform(tiling.outputs), transform, count * parts, u, "transform filters")
     rows, vectors = tile_shape(host(), PANEL)
-    block = min(_block(tiling, channels), tiling.count)
+    block, splits = _cut(tiling, channels, -(-filters // kernels.GROUP))
     held = -(-block // rows) * rows
     wide = min(kernels.GROUP, count * PANEL)
     v_pitch, m_pitch = _pitch(channels), _pitch(wide)
@@ -175,6 +178,7 @@ def lower_product(
         "channels": channels,
         "columns": filters,
         "group": kernels.GROUP,
+        "splits": splits,
         "v_pitch": v_pitch,
         "v_plane": v_plane,
         "m_pitch": m_pitch,
@@ -185,7 +189,7 @@ def lower_product(
     flops = 2 * 9 * tiling.images * math.prod(tiling.size) * channels * filters
     scratch = size * size * (v_plane + m_plane) + 4 * PANEL
     name = f"winograd {tiling.outputs}x{tiling.outputs}, {block} tiles a block"
-    low.call(spec, arguments, -(-tiling.count // block), result, name, flops, scratch)
+    low.call(spec, arguments, -(-tiling.count // block) * splits, result, name, flops, scratch)
 
 
 def lower_gradient(y: Value, low: Lowering, tiling: Tiling, x: Buffer, dy: Buffer) -> None:

@@ -1,12 +1,12 @@
 """The compiler on one page: named rewrites of a graph, then the steps from graph to program.
 
-    sink        a ReLU moves behind the max-pool that follows it: the same numbers, fewer of them
-    expand      composite ops become pointwise ones
-    simplify    broadcasts that the next op does itself disappear
-    share       equal values are computed once
-    fuse        pointwise chains join each other, products (epilogue) and reductions (prologue)
-    lower       each group becomes kernel calls; margins, packing and the split into pieces are decided
-    schedule, place  (`convolve.program`) calls get phases, memories get addresses
+sink        a ReLU moves behind the max-pool that follows it: the same numbers, fewer of them
+expand      composite ops become pointwise ones
+simplify    broadcasts that the next op does itself disappear
+share       equal values are computed once
+fuse        pointwise chains join each other, products (epilogue) and reductions (prologue)
+lower       each group becomes kernel calls; margins, packing and the split into pieces are decided
+schedule, place  (`convolve.program`) calls get phases, memories get addresses
 """
 
 from __future__ import annotations

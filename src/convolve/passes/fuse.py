@@ -1,8 +1,8 @@
 """Which values exist in memory, and what is computed on the way to them.
 
-A pointwise value is computed inside its user wherever that user is pointwise too, a reduction (prologue) or comes from the
-same product (epilogue). It gets memory of its own when somebody needs it there, or when it would be computed twice and is not
-cheap.
+A pointwise value is computed inside its user wherever that user is pointwise too, a reduction (prologue) or comes
+from the same product (epilogue). It gets memory of its own when somebody needs it there, or when it would be computed
+twice and is not cheap.
 """
 
 from __future__ import annotations
@@ -17,17 +17,15 @@ from convolve.ops.reduce import Reduce
 
 CHEAP = 2
 """Steps that may be computed again rather than stored."""
+LONGEST, LONGEST_EPILOGUE = 48, 12
+"""Steps of one formula at most: longer chains go through memory in parts."""
 DEAR = {"exp", "log", "tanh", "erf", "sigmoid", "divide", "sqrt"}
 
 
 def fuse(graph: Graph, fused: bool = True) -> list[Group]:
     """Group the graph's values, in an order in which they can be computed; updates of leaves come last."""
     values = graph.values()
-    stored = _stored(graph, values, fused)
-    users: dict[int, list[Value]] = defaultdict(list)
-    for value in values:
-        for v in value.inputs:
-            users[v.serial].append(value)
+    stored, homes = _stored(graph, values, fused)
     groups = []
     absorbed: set[int] = set()
     for value in values:
@@ -35,7 +33,7 @@ def fuse(graph: Graph, fused: bool = True) -> list[Group]:
             continue
         if isinstance(value.op, Pointwise):
             inputs, steps, result = _formula(value, stored, True)
-            product = _product(value, inputs, steps, users, stored, graph) if fused else None
+            product = _product(value, inputs, steps, homes, graph) if fused else None
             if product is not None:
                 absorbed.add(product.serial)
             groups.append(Group(product, inputs, steps, (result,), (value,)))
@@ -45,13 +43,28 @@ def fuse(graph: Graph, fused: bool = True) -> list[Group]:
         else:
             groups.append(Group(value, (value,), (), (0,), (value,)))
     groups = [g for g in groups if g.outputs[0].serial not in absorbed]
-    final = {value.serial for _, value in graph.updates}
+    final = _final(groups, {value.serial for _, value in graph.updates})
     groups.sort(key=lambda g: (g.outputs[0].serial in final, g.outputs[0].serial))
     return _paired(groups, final) if fused else groups
 
 
+def _final(groups: list[Group], updates: set[int]) -> set[int]:
+    """Updates that only updates need: they can wait until everything else has read the old values."""
+    while True:
+        users = [g for g in groups if g.outputs[0].serial not in updates]
+        needed = {v.serial for g in users for v in _reads(g)} & updates
+        if not needed:
+            return updates
+        updates = updates - needed
+
+
+def _reads(group: Group) -> tuple[Value, ...]:
+    """What a group needs to have been computed."""
+    return (*group.inputs, *(group.anchor.inputs if group.anchor else ()))
+
+
 def _paired(groups: list[Group], final: set[int]) -> list[Group]:
-    """Join an update's sweep to that of the update it needs (momentum, then parameter): one pass over memory for both."""
+    """Join an update's sweep to that of the update it needs (momentum, then parameter): one pass for both."""
     result: list[Group] = []
     for group in groups:
         needed = [g for g in result if g.anchor is None and any(o in group.inputs for o in g.outputs)]
@@ -91,47 +104,53 @@ def _chained(first: Group, second: Group) -> Group:
     )
 
 
-def _stored(graph: Graph, values: list[Value], fused: bool) -> set[int]:
-    """Serials of the values that get memory."""
+def _stored(graph: Graph, values: list[Value], fused: bool) -> tuple[set[int], dict[int, set[int]]]:
+    """Serials of the values that get memory, and for each value those in whose computation it takes part."""
     if not fused:
-        return {v.serial for v in values}
+        return {v.serial for v in values}, {}
     stored = {v.serial for v in graph.roots}
     cost: dict[int, int] = {}
+    length: dict[int, int] = {}
     homes: dict[int, set[int]] = defaultdict(set)
     for value in values:
         if not isinstance(value.op, Pointwise):
             stored.add(value.serial)
-            cost[value.serial] = 0
+            cost[value.serial] = length[value.serial] = 0
             fits = isinstance(value.op, Reduce)
             stored.update(v.serial for v in value.inputs if not fits)
         else:
             stored.update(v.serial for v in value.inputs if v.shape != value.shape)
             dear = CHEAP if value.op.function in DEAR else 0
             cost[value.serial] = 1 + dear + sum(cost[v.serial] for v in value.inputs)
+            length[value.serial] = 1 + sum(length[v.serial] for v in value.inputs if v.serial not in stored)
+            if length[value.serial] > LONGEST:
+                stored.add(value.serial)
     for value in reversed(values):
         if len(homes[value.serial]) > 1 and cost[value.serial] > CHEAP:
             stored.add(value.serial)
         here = {value.serial} if value.serial in stored else homes[value.serial]
         for v in value.inputs:
             homes[v.serial] |= here
-    return stored
+    return stored, homes
 
 
 def _formula(root: Value, stored: set[int], expand: bool) -> tuple[tuple[Value, ...], tuple[Step, ...], int]:
     """The steps from stored values to `root`; with `expand`, root itself is computed even if it is stored."""
     inside: dict[int, Value] = {}
     inputs: dict[int, Value] = {}
-
-    def visit(value: Value, inline: bool) -> None:
-        if inline and isinstance(value.op, Pointwise):
-            if value.serial not in inside:
-                for v in value.inputs:
-                    visit(v, v.serial not in stored)
-                inside[value.serial] = value
-        else:
+    met: set[int] = set()
+    # Depth first, users after their inputs: one order for one computation, whenever its values were created.
+    stack = [(root, expand, False)]
+    while stack:
+        value, inline, ready = stack.pop()
+        if ready:
+            inside[value.serial] = value
+        elif not (inline and isinstance(value.op, Pointwise)):
             inputs[value.serial] = value
-
-    visit(root, expand)
+        elif value.serial not in met:
+            met.add(value.serial)
+            stack.append((value, inline, True))
+            stack += [(v, v.serial not in stored, False) for v in reversed(value.inputs)]
     place = {serial: i for i, serial in enumerate([*inputs, *inside])}
     steps = tuple((_function(v), *(place[u.serial] for u in v.inputs)) for v in inside.values())
     return tuple(inputs.values()), steps, place[root.serial]
@@ -146,8 +165,7 @@ def _product(
     root: Value,
     inputs: tuple[Value, ...],
     steps: tuple[Step, ...],
-    users: dict[int, list[Value]],
-    stored: set[int],
+    homes: dict[int, set[int]],
     graph: Graph,
 ) -> Value | None:
     """The product whose epilogue these steps can be: its result is used here only, the rest fits beside it."""
@@ -160,19 +178,8 @@ def _product(
     for value in reversed(candidates):
         others = [v for v in inputs if v is not value]
         fit = all(
-            isinstance(v.op, Constant) or v.shape in (root.shape, root.shape[-1:]) and v.dtype == "f4" for v in others
+            isinstance(v.op, Constant) or (v.shape in (root.shape, root.shape[-1:]) and v.dtype == "f4") for v in others
         )
-        if fit and _homes(value, users, stored) == {root.serial} and len(steps) <= 12:
+        if fit and homes[value.serial] == {root.serial} and len(steps) <= LONGEST_EPILOGUE:
             return value
     return None
-
-
-def _homes(value: Value, users: dict[int, list[Value]], stored: set[int]) -> set[int]:
-    """The stored values in whose computation `value` takes part."""
-    found: set[int] = set()
-    for user in users[value.serial]:
-        if user.serial in stored:
-            found.add(user.serial)
-        else:
-            found |= _homes(user, users, stored)
-    return found

@@ -16,7 +16,7 @@ def lower(graph: Graph, groups: Sequence[Group]) -> Lowering:
     """Lower every group in order; an updated leaf's new value is written where the leaf lies."""
     values = graph.values()
     low = Lowering(_margins(values), _weights(values))
-    low.targets = {value.serial: low.leaf(target) for target, value in graph.updates}
+    low.targets = {value.serial: low.leaf(target) for target, value in _in_place(graph, groups)}
     for group in groups:
         output = group.outputs[-1]
         low.label = output.label or (group.anchor.label if group.anchor else "") or f"%{output.serial}"
@@ -26,7 +26,30 @@ def lower(graph: Graph, groups: Sequence[Group]) -> Lowering:
             group.anchor.op.lower(group, low)  # type: ignore[attr-defined]
     for value in graph.outputs.values():
         low.buffer(value)
+    for target, value in graph.updates:
+        if value.serial not in low.targets or low.buffer(value) is not low.leaf(target):
+            low.label = target.label
+            kept = low.leaf(target)
+            low.copy(low.panels(value) if kept.panels else low.plain(value), kept)
     return low
+
+
+def _in_place(graph: Graph, groups: Sequence[Group]) -> list[tuple[Value, Value]]:
+    """Updates that may be computed where their leaf lies: nobody reads the old value afterwards."""
+    last: dict[int, int] = {}
+    made: dict[int, int] = {}
+    for place, group in enumerate(groups):
+        for value in (*group.inputs, *(group.anchor.inputs if group.anchor else ())):
+            last[value.serial] = place
+        for value in group.outputs:
+            made[value.serial] = place
+    wanted = {v.serial for v in graph.outputs.values()}
+    fit = [
+        (target, value)
+        for target, value in graph.updates
+        if value.serial in made and last.get(target.serial, -1) <= made[value.serial] and target.serial not in wanted
+    ]
+    return list({value.serial: (target, value) for target, value in fit}.values())
 
 
 def _sweep(group: Group, low: Lowering) -> None:

@@ -70,5 +70,5 @@ def share(graph: Graph) -> Graph:
         return made
 
     shared = rewrite(graph, rule)
-    targets = {target.op: target for target, _ in shared.updates if isinstance(target.op, Leaf)}
+    targets: dict[object, Value] = {v.op: v for v, _ in shared.updates if isinstance(v.op, Leaf)}
     return Graph(shared.outputs, [(targets[target.op], value) for target, value in shared.updates])

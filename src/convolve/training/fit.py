@@ -94,13 +94,13 @@ def fit(
             step = epoch * per_epoch + position
             chosen = order[position * batch_size : (position + 1) * batch_size]
             target = y[chosen]
-            loss, output = trainer.step(x[chosen], target, trainer.optimizer.rate * schedule.factor(step, steps))
+            rate = trainer.optimizer.rate * schedule.factor(step, steps)
+            loss, output = trainer.step(x[chosen], target, rate)
             if not math.isfinite(loss):
                 network.restore(good)
                 raise DivergenceError(
-                    f"the loss became {loss} at step {position + 1} of epoch {epoch + 1} (rate "
-                    f"{trainer.optimizer.rate * schedule.factor(step, steps):.3g}); the parameters are those after epoch "
-                    f"{epoch}. Use a smaller rate, or clip the gradients with clip=1.0"
+                    f"the loss became {loss} at step {position + 1} of epoch {epoch + 1} (rate {rate:.3g}); "
+                    f"the parameters are those after epoch {epoch}. Use a smaller rate, or clip with clip=1.0"
                 )
             total += loss * len(chosen)
             seen += len(chosen)
@@ -121,7 +121,7 @@ def fit(
             for callback in callbacks:
                 callback(state)
         metrics = {"loss": total / count} | ({"accuracy": right / count} if labelled else {})
-        metrics["rate"] = trainer.optimizer.rate * schedule.factor(step, steps)
+        metrics["rate"] = rate
         if validate:
             metrics |= {f"validation_{name}": value for name, value in validate().items()}
         metrics["seconds"] = before + time.perf_counter() - began

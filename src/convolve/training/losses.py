@@ -26,7 +26,7 @@ LossFunction = Callable[[Value, Value], Value]
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Mean cross-entropy of logits (n, classes) against integer labels (n,), with label smoothing (Szegedy et al., 2016)."""
+    """Mean cross-entropy of logits (n, classes) against labels (n,), with label smoothing (Szegedy et al., 2016)."""
 
     smoothing: float = 0.0
     labels = True
@@ -38,8 +38,8 @@ class CrossEntropy:
     def __call__(self, output: Value, target: Value) -> Value:
         if isinstance(output.op, Softmax):
             raise ShapeError(
-                "cross_entropy takes logits, and this net ends in Softmax: remove that layer (predict gives logits then, "
-                "classify the labels)"
+                "cross_entropy takes logits, and this net ends in Softmax: remove that layer (predict gives "
+                "logits then, classify the labels)"
             )
         if len(output.shape) != 2:
             raise ShapeError(

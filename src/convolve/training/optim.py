@@ -1,7 +1,7 @@
 """Optimizers, written in ops: what a parameter becomes, given its gradient and the state kept for it.
 
-Weight decay is decoupled (Loshchilov and Hutter, 2019): it shrinks the parameter itself by rate * weight_decay, and leaves out
-biases and norms. `clip` bounds the global norm of all gradients (Pascanu et al., 2013).
+Weight decay is decoupled (Loshchilov and Hutter, 2019): it shrinks the parameter itself by rate * weight_decay, and
+leaves out biases and norms. `clip` bounds the global norm of all gradients (Pascanu et al., 2013).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from convolve.training.optim import Optimizer, clipped
 
 
 class Trainer:
-    """Steps of one optimizer on one loss. Batches of any size up to what memory holds; a partial one has its true mean."""
+    """Steps of one optimizer on one loss, on batches of any size; a partial one has its true mean."""
 
     def __init__(self, network: Network, loss: str | LossFunction, optimizer: Optimizer, seed: int = 0) -> None:
         if not network.specs:

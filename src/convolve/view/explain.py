@@ -33,6 +33,7 @@ class Row:
     """A kernel call: what it computes, how, and what it took."""
 
     label: str
+    """The layer. `d x` is the derivative by x; a parameter's or statistic's name is its update."""
     kernel: str
     algorithm: str
     tile: str
@@ -45,6 +46,7 @@ class Row:
     share: float
     """Part of the time that all calls take."""
     flops: int
+    """Additions and multiplications that the definition takes; Winograd's transforms get by with fewer."""
 
     @property
     def gflops(self) -> float:
@@ -58,7 +60,7 @@ class Explanation:
 
     >>> from convolve import Dense, Model
     >>> found = Model(Dense(10), input_shape=(784,)).explain(batch_size=64)
-    >>> [(row.label, row.kernel, row.flops) for row in found.rows]
+    >>> [(row.label, row.kernel, row.flops) for row in found.rows if row.label == "dense1"]
     [('dense1', 'Gemm', 1003520)]
     """
 
@@ -94,10 +96,11 @@ class Explanation:
         text = table(heads, [self._cells(row) for row in self.rows], left=3)
         rule = text.splitlines()[1]
         total = (
-            f"{self.seconds * 1e3:.3f} ms a run on {self.threads} thread{'s' * (self.threads > 1)}: {len(self.rows)} calls "
-            f"of {self.kernels} kernels in {self.phases} phases, {megabytes(self.arena_bytes)} of working memory\n"
-            f"{self.gflops:.1f} GFLOP/s, {self._of_peak(self.gflops):.0%} of the {self.peak_gflops:.0f} that these threads "
-            "reach between registers"
+            f"{self.seconds * 1e3:.3f} ms a run on {self.threads} thread{'s' * (self.threads > 1)}: "
+            f"{len(self.rows)} calls of {self.kernels} kernels in {self.phases} phases, "
+            f"{megabytes(self.arena_bytes)} of working memory\n"
+            f"{self.gflops:.1f} GFLOP/s, {self._of_peak(self.gflops):.0%} of the {self.peak_gflops:.0f} "
+            "that these threads reach between registers"
         )
         return f"{text}\n{rule}\n{total}"
 
@@ -113,13 +116,15 @@ def explain(executable: Executable, inputs: Mapping[str, np.ndarray], threads: i
     executable.run(inputs, threads)
     peak = 0.0
     runs: list[float] = []
+    empty: list[float] = []
     calls: list[list[float]] = []
     began = time.perf_counter()
     while len(runs) < LEAST_ROUNDS or (len(runs) < MOST_ROUNDS and time.perf_counter() - began < SECONDS):
         calls.append(executable.measure(inputs, threads))
+        empty += _empty_calls(threads)
         runs.append(_seconds(lambda: executable.run(inputs, threads)))
         peak = max(peak, peak_flops(threads))
-    nothing = _empty_call(threads)
+    nothing = median(empty)
     own = [max(0.0, median(times) - nothing) for times in zip(*calls, strict=True)]
     total = sum(own) or 1.0
     return Explanation(
@@ -138,8 +143,16 @@ def _row(call: Call, seconds: float, share: float) -> Row:
     tile = f"{spec.rows}x{spec.vectors}" if hasattr(spec, "rows") and hasattr(spec, "vectors") else ""
     how = call.algorithm.removesuffix(f", tile {tile}")
     kernel = type(spec).__name__
-    label = call.writes[0].name if call.label.startswith("%") else call.label
-    return Row(label, kernel, how, tile, call.pieces, call.phase, seconds, share, call.flops)
+    return Row(_label(call), kernel, how, tile, call.pieces, call.phase, seconds, share, call.flops)
+
+
+def _label(call: Call) -> str:
+    """What a call without a name works on: the array it updates, the input it reads alone, or what it makes."""
+    if not call.label.startswith("%"):
+        return call.label
+    kept = [memory for memory in call.writes if memory.home == "store"]
+    given = call.reads if all(memory.home == "input" for memory in call.reads) else []
+    return [*call.writes[:1], *given, *kept][-1].name
 
 
 def peak_flops(threads: int) -> float:
@@ -152,10 +165,10 @@ def peak_flops(threads: int) -> float:
     return flops(host(), PEAK_ROUNDS) * pieces / best
 
 
-def _empty_call(threads: int) -> float:
-    """Seconds that a call takes in which there is nothing to do: waking the threads, meeting, coming back."""
+def _empty_calls(threads: int) -> list[float]:
+    """Seconds of calls in which there is nothing to do: waking the threads, meeting, coming back."""
     nothing = _table(0, 0, 0)
-    return median(_seconds(lambda: pool().run(nothing, threads)) for _ in range(50))
+    return [_seconds(lambda: pool().run(nothing, threads)) for _ in range(10)]
 
 
 def _table(kernel: int, arguments: int, pieces: int) -> Table:

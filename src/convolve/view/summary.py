@@ -1,8 +1,8 @@
 """What a net is made of and what it costs, counted from its graph of ops: nothing is run.
 
-A receptive field is found by passing intervals along the ops, from the input to each value (Araujo, Norris and Sim, "Computing
-receptive fields of convolutional neural networks", Distill, 2019): position o of a value sees the input positions from
-o * jump + low to o * jump + high, which may reach beyond the image into its padding.
+A receptive field is found by passing intervals along the ops, from the input to each value (Araujo, Norris and Sim,
+"Computing receptive fields of convolutional neural networks", Distill, 2019): position o of a value sees the input's
+positions from o * jump + low to o * jump + high, which may reach beyond the image into its padding.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ class Summary:
     >>> from convolve import Conv, Dense, Flatten, MaxPool, Model, ReLU, Sequential
     >>> net = Sequential(Conv(8, 3), ReLU(), MaxPool(2), Flatten(), Dense(10))
     >>> Model(net, input_shape=(28, 28, 1)).summary()
-    layer                   output  pads  parameters  multiply-adds    sees
-    -----------------------------------------------------------------------
-    conv1     Conv     28 x 28 x 8     1          80         56,448   3 x 3
-    relu1     ReLU     28 x 28 x 8                                    3 x 3
-    max_pool1 MaxPool  14 x 14 x 8     0                              4 x 4
-    flatten1  Flatten         1568                                    4 x 4
-    dense1    Dense             10            15,690         15,680 30 x 30
-    -----------------------------------------------------------------------
+    layer                    output  pads  parameters  multiply-adds     sees
+    -------------------------------------------------------------------------
+    conv1      Conv     28 x 28 x 8     1          80         56,448    3 x 3
+    relu1      ReLU     28 x 28 x 8                                     3 x 3
+    max_pool1  MaxPool  14 x 14 x 8     0                               4 x 4
+    flatten1   Flatten         1568                                     4 x 4
+    dense1     Dense             10            15,690         15,680  30 x 30
+    -------------------------------------------------------------------------
     15,770 parameters (0.06 MB); a sample takes 72,128 multiply-adds and 0.06 MB of activations
     """
 

@@ -1,6 +1,7 @@
-"""Dropout by counter-based random numbers: an element's fate depends on (seed, step, image, layer, element), on nothing else.
+"""Dropout by counter-based random numbers: an element's fate depends on (seed, step, image, layer, element) alone.
 
-The mixing steps are those of SplitMix64 (Steele et al., 2014) for the row's key and of MurmurHash3's finaliser for the element.
+The mixing steps are those of SplitMix64 (Steele et al., 2014) for the row's key and of MurmurHash3's finaliser for
+the element.
 """
 
 from __future__ import annotations

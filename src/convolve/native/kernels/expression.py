@@ -1,7 +1,7 @@
 """Formulas: pointwise arithmetic as data, inside a kernel's spec.
 
-A formula is a list of steps over its inputs. Gemm epilogues, pointwise sweeps and the prologues of reductions all carry one,
-so that a chain of pointwise ops costs one pass over memory, or none.
+A formula is a list of steps over its inputs. Gemm epilogues, pointwise sweeps and the prologues of reductions all
+carry one, so that a chain of pointwise ops costs one pass over memory, or none.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """The filter gradient: the gather-GEMM with rows and reduction exchanged.
 
-    dW[run + k, v] = sum over segments, i of X[x[segment] + start[run] + k + i * x_step] * dY[y[segment] + v + i * y_step]
+    dW[run + k, v] = sum over segments, i of X[x[segment] + start[run] + k + i * x_step] * dY[y[segment] + v + i *
+    y_step]
 
-Rows are consecutive elements of a tap run (one pointer, constant offsets), the reduction walks image rows, columns are one
-panel of filters. A piece is one (slice of segments, panel, run); it goes through its segments in chunks that stay in cache,
-keeping its sums in the result, so that each sum is one chain whatever the chunk. Where a run has many tiles, a chunk's panel of
-dY is first brought together in scratch: left in place, its lines would fall on a few sets of the cache.
+Rows are consecutive elements of a tap run (one pointer, constant offsets), the reduction walks image rows, columns
+are one panel of filters. A piece is one (slice of segments, panel, run); it goes through its segments in chunks that
+stay in cache, keeping its sums in the result, so that each sum is one chain whatever the chunk. Where a run has many
+tiles, a chunk's panel of dY is first brought together in scratch: left in place, its lines would fall on a few sets
+of the cache.
 """
 
 from __future__ import annotations
@@ -53,7 +55,16 @@ class FilterGradient:
                 self._tile(k, x, dy, y, tile * self.rows, k.columns - column, start, stop, chunk.equals(0))
 
     def _tile(
-        self, k: Kernel, x: Pointer, dy: Pointer, y: Pointer, row: Expr, left: Expr, start: Expr, stop: Expr, fresh: Expr
+        self,
+        k: Kernel,
+        x: Pointer,
+        dy: Pointer,
+        y: Pointer,
+        row: Expr,
+        left: Expr,
+        start: Expr,
+        stop: Expr,
+        fresh: Expr,
     ) -> None:
         lanes = k.target.lanes
         # Rows past the run's end are computed with the others and written to scratch.

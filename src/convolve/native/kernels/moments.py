@@ -1,7 +1,7 @@
 """Mean and variance of each column, in one pass.
 
-Each slice of rows sums distances from its own first row (shifted variance); slices are joined in order of their index with the
-formula of Chan, Golub and LeVeque (1983), so that no large sums cancel.
+Each slice of rows sums distances from its own first row (shifted variance); slices are joined in order of their index
+with the formula of Chan, Golub and LeVeque (1983), so that no large sums cancel.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """One sweep of a formula over memory.
 
-The space is a table of segments, `mid` rows in each, `inner` consecutive elements in a row. Each operand has its own offset
-a segment (from a table) and its own stride a row, so that margins, broadcasting and any rank are a matter of tables.
+The space is a table of segments, `mid` rows in each, `inner` consecutive elements in a row. Each operand has its own
+offset a segment (from a table) and its own stride a row, so that margins, broadcasting and any rank are a matter of
+tables.
 """
 
 from __future__ import annotations

@@ -35,14 +35,14 @@ class Pool:
             with k.range(k.channels, step=k.target.lanes) as channel:
 
                 def one(width_mask: Mask | None, at: Pointer, to: Pointer) -> None:
-                    value = k.variable((at + (taps + 0).load()).vector())  # noqa: B023 - called at once
-                    with k.range(count, 1) as t:  # noqa: B023
-                        tap = (at + (taps + t).load()).vector()  # noqa: B023
+                    value = k.variable((at + (taps + 0).load()).vector())
+                    with k.range(count, 1) as t:
+                        tap = (at + (taps + t).load()).vector()
                         join = "maximum" if self.kind == "max" else "add"
                         value.set(FUNCTIONS[join](k, value.get(), tap))
                     made = value.get()
                     if self.kind == "avg":
-                        made = made / (k.divisor + window).splat()  # noqa: B023
+                        made = made / (k.divisor + window).splat()
                     to.store_vector(made, width_mask)
 
                 at, to = x + (origin + channel), y + (result + channel)
@@ -63,7 +63,8 @@ class PoolGradient:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        return ("x:f4", "dy:f4", "y:f4", "x_image:int", "dy_image:int", "y_image:int", "divisor:f4", "y_window:i4") + TABLES
+        images = ("x_image:int", "dy_image:int", "y_image:int")
+        return ("x:f4", "dy:f4", "y:f4", *images, "divisor:f4", "y_window:i4", *TABLES)
 
     def emit(self, k: Kernel) -> None:
         x, dy, y = k.x + k.piece * k.x_image, k.dy + k.piece * k.dy_image, k.y + k.piece * k.y_image

@@ -127,5 +127,3 @@ class ColumnReduce:
                 columns(starts, mid, index, BLOCK, fresh, None)
             with k.range(k.inner, wide, step=lanes) as index:
                 columns(starts, mid, index, 1, fresh, k.lane_mask(k.inner - index))
-
-

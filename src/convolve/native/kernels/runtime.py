@@ -1,8 +1,9 @@
 """What the threads themselves run: the walk over a program's table, the barrier between phases, the wait for work.
 
-Shared words (one cache line each, see `Word`) and a table of calls, four 64-bit slots each: kernel, arguments, pieces, and
-whether the phase ends here. Every call has a counter from which threads claim pieces; a barrier's last arrival lets all go on.
-Waiting spins briefly and then sleeps in the operating system's kernel, so that a busy neighbour costs its share and no more.
+Shared words (one cache line each, see `Word`) and a table of calls, four 64-bit slots each: kernel, arguments,
+pieces, and whether the phase ends here. Every call has a counter from which threads claim pieces; a barrier's last
+arrival lets all go on. Waiting spins briefly and then sleeps in the operating system's kernel, so that a busy
+neighbour costs its share and no more.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Serve:
-    """A worker's whole life: wait for a job after `seen`, take part in it, until told to quit. `piece` is its number."""
+    """A worker's life: wait for a job after `seen`, take part in it, until told to quit. `piece` is its number."""
 
     @property
     def arguments(self) -> tuple[str, ...]:

@@ -2,11 +2,13 @@
 
     Y = AT [ (BT d B) . (G g GT) ] A            for each tile d of the input, summed over channels in the middle
 
-(Lavin and Gray, 2016.) The points are 0, +-5/8, +-3/2 and infinity for 4x4 outputs, with which the largest error is that of a
-direct float32 convolution, and 0, +-1 and infinity for 2x2. The middle is one matrix product for each of the tile's positions;
-a piece transforms a block of tiles into scratch, multiplies, and transforms back with the epilogue.
+(Lavin and Gray, 2016.) The points are 0, +-5/8, +-3/2 and infinity for 4x4 outputs, with which the largest error is
+that of a direct float32 convolution, and 0, +-1 and infinity for 2x2. The middle is one matrix product for each of
+the tile's positions; a piece transforms a block of tiles into scratch, multiplies, and transforms back with the
+epilogue.
 
-The filter gradient is the same with other sizes, F(3x3, 4x4): tiles of dY take the filter's part, and the sum runs over tiles.
+The filter gradient is the same with other sizes, F(3x3, 4x4): tiles of dY take the filter's part, and the sum runs
+over tiles.
 """
 
 from __future__ import annotations
@@ -36,11 +38,17 @@ def _fma(k: Kernel, factor: float, a: Expr, b: Expr) -> Expr:
     return k.fma(k.constant(factor, a.type.count), a, b)
 
 
+def _scaled(factor: float, a: Expr) -> Expr:
+    return a if factor == 1.0 else a * factor
+
+
 def _polynomial(squares: Sequence[float]) -> list[float]:
     """Coefficients, lowest first, of the product of (t - s), with t = x^2."""
     result = [1.0]
     for s in squares:
-        result = [(result[i - 1] if i else 0.0) - s * (result[i] if i < len(result) else 0.0) for i in range(len(result) + 1)]
+        result = [
+            (result[i - 1] if i else 0.0) - s * (result[i] if i < len(result) else 0.0) for i in range(len(result) + 1)
+        ]
     return result
 
 
@@ -67,7 +75,7 @@ def filter_transform(k: Kernel, points: Sequence[float], g: Vectors) -> Vectors:
 
     def poly(terms: list[tuple[float, Expr]]) -> Expr:
         factor, first = terms[0]
-        total = first * factor if factor != 1.0 else first
+        total = _scaled(factor, first)
         for c, term in terms[1:]:
             total = _fma(k, c, term, total)
         return total
@@ -94,10 +102,7 @@ def output_transform(k: Kernel, points: Sequence[float], m: Vectors, outputs: in
     for r in range(outputs):
         total = m[0] if r == 0 else m[-1] if r == outputs - 1 else None
         for p, term in zip(points, differences if r % 2 else sums, strict=True):
-            if total is None:
-                total = term * p**r if p != 1.0 else term
-            else:
-                total = _fma(k, p**r, term, total)
+            total = _scaled(p**r, term) if total is None else _fma(k, p**r, term, total)
         assert total is not None
         made.append(total)
     return made
@@ -154,7 +159,7 @@ def emit_input_transform(
 
 @dataclass(frozen=True)
 class Product:
-    """A 3x3 stride-1 convolution by tiles of `outputs` x `outputs`. A piece is a block of tiles with all filters."""
+    """A 3x3 stride-1 convolution by tiles of `outputs` x `outputs`. A piece is a block of tiles, a share of filters."""
 
     outputs: int
     rows: int
@@ -166,9 +171,15 @@ class Product:
         places = self.epilogue.indices("vector")
         return (
             *("x:f4", "u:f4", "y:f4"),
-            *("tiles:int", "block:int", "x_tile:i4", "y_tile:i4", "extent:i4"),  # extent: rows * 256 + columns that exist
+            *(
+                "tiles:int",
+                "block:int",
+                "x_tile:i4",
+                "y_tile:i4",
+                "extent:i4",
+            ),  # extent: rows * 256 + columns that exist
             *("x_row:int", "x_column:int", "y_row:int", "y_column:int"),
-            *("channels:int", "columns:int", "group:int"),
+            *("channels:int", "columns:int", "group:int", "splits:int"),
             *("v_pitch:int", "v_plane:int", "m_pitch:int", "m_plane:int", "m_start:int"),
             *self.epilogue.arguments,
             *(f"in{i}_table:i4" for i in places),
@@ -178,7 +189,7 @@ class Product:
 
     def emit(self, k: Kernel) -> None:
         size = self.outputs + 2
-        first = k.piece * k.block
+        first = (k.piece // k.splits) * k.block
         count = k.minimum(k.tiles - first, k.block)
         v, m = k.scratch, k.scratch + k.m_start
         with k.range(count) as tile:
@@ -186,7 +197,8 @@ class Product:
             emit_input_transform(k, self.outputs, origin, v + tile * k.v_pitch, k.v_pitch, k.v_plane, k.channels)
         groups = (k.columns + (k.group - 1)) // k.group
         panel_size = k.channels * PANEL
-        with k.range(groups) as group:
+        first_group, last_group = share(k.piece % k.splits, k.splits, groups)
+        with k.range(last_group, first_group) as group:
             column = group * k.group
             width = k.minimum(k.columns - column, k.group)
             panels = (width + (PANEL - 1)) // PANEL
@@ -209,10 +221,10 @@ class Product:
 
             def step(channel: Expr) -> None:
                 weights = [(b + (channel * PANEL + v * lanes)).vector() for v in range(self.vectors)]
-                for j, row in enumerate(rows):  # noqa: B023 - called at once
+                for j, row in enumerate(rows):
                     value = (row + channel).splat()
                     for v, weight in enumerate(weights):
-                        sums[j][v].set(k.fma(value, weight, sums[j][v].get()))  # noqa: B023
+                        sums[j][v].set(k.fma(value, weight, sums[j][v].get()))
 
             whole = k.channels - k.channels % UNROLL
             with k.range(whole, step=UNROLL) as channel:
@@ -246,16 +258,16 @@ class Product:
                 operands = []
                 for index, kind in enumerate(self.epilogue.inputs):
                     if kind == "sum":
-                        operands.append(values[i][j])  # noqa: B023 - called at once
+                        operands.append(values[i][j])
                     elif kind == "constant":
                         operands.append(k.splat(k.args[f"in{index}"]))
                     elif kind == "channel":
-                        operands.append((k.args[f"in{index}"] + (column + lane)).vector())  # noqa: B023
+                        operands.append((k.args[f"in{index}"] + (column + lane)).vector())
                     else:
                         offset = k.args[f"in{index}_row"] * i + k.args[f"in{index}_column"] * j
-                        operands.append((sources[index] + (offset + lane)).vector())  # noqa: B023
+                        operands.append((sources[index] + (offset + lane)).vector())
                 [value] = self.epilogue.evaluate(k, operands)
-                (y + (k.y_row * i + k.y_column * j + lane)).store_vector(value, mask)  # noqa: B023
+                (y + (k.y_row * i + k.y_column * j + lane)).store_vector(value, mask)
 
             with k.either(whole) as (inside, edge):
                 with inside:
@@ -313,8 +325,8 @@ class FilterGradientSum:
                     at = received + lane
                     grid = [[(at + (k.dy_row * i + k.dy_column * j)).vector() for j in range(4)] for i in range(4)]
                     values = square(lambda g: filter_transform(k, points, g), grid)
-                    for position, value in enumerate(item for row in values for item in row):
-                        (z + (tile * k.z_pitch + k.z_plane * position + lane)).store_vector(value)
+                    for point, value in enumerate(item for line in values for item in line):
+                        (z + (tile * k.z_pitch + k.z_plane * point + lane)).store_vector(value)
             with k.range(36) as position, k.range(panels) as panel:
                 target = y + (position * k.panels + panel) * panel_size
                 z_panel = z + (position * k.z_plane + panel * PANEL)
@@ -345,7 +357,16 @@ class FilterGradientResult:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        return ("x:f4", "y:f4", "slices:int", "channels:int", "panels:int", "columns:int", "channel_rows:int", "parts:int")
+        return (
+            "x:f4",
+            "y:f4",
+            "slices:int",
+            "channels:int",
+            "panels:int",
+            "columns:int",
+            "channel_rows:int",
+            "parts:int",
+        )
 
     def emit(self, k: Kernel) -> None:
         lanes, points = k.target.lanes, POINTS[4]

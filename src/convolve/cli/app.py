@@ -1,0 +1,264 @@
+"""The commands, their options, and what becomes of errors.
+
+What a command does is imported when it is run, so that `convolve --help` is quick.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from io import TextIOWrapper
+from types import FrameType
+from typing import Any, NoReturn, TextIO, TypeVar
+
+import click
+
+from convolve import __version__
+from convolve.errors import ConvolveError
+
+DONE, FAILED, WRONG_USAGE, STOPPED = 0, 1, 2, 130
+"""Exit statuses."""
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line, and leave with its exit status."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line: errors that people can cause become one sentence on stderr and an exit status."""
+    _open_streams()
+    warnings.showwarning = _warn
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        with commands.make_context("convolve", list(arguments)) as context:
+            commands.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as exit:
+        return exit.exit_code
+    except click.UsageError as error:
+        error.show()
+        return WRONG_USAGE
+    except BrokenPipeError:  # whoever read has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except (ConvolveError, OSError, MemoryError) as error:
+        click.echo(f"convolve: {_sentence(error)}", err=True)
+        return FAILED
+    except KeyboardInterrupt as stop:
+        click.echo(" ".join(map(str, stop.args)) or "convolve: stopped", err=True)
+        return STOPPED
+    return DONE
+
+
+def _open_streams() -> None:
+    """A stream that was closed by who started us leads nowhere; a character that one cannot write becomes an escape."""
+    sys.stdout = sys.stdout or _nowhere()
+    sys.stderr = sys.stderr or _nowhere()
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _nowhere() -> TextIO:
+    return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    click.echo(f"convolve: {message}", err=True)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "there is not enough memory; use a smaller --batch-size or smaller images"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
+# options
+
+
+def _whole(least: int) -> Callable[[click.Context, click.Parameter, int | None], int | None]:
+    def check(context: click.Context, parameter: click.Parameter, value: int | None) -> int | None:
+        if value is not None and not least <= value < 2**63:
+            raise click.BadParameter(f"expected a whole number, {least} or more. Received: {value}")
+        return value
+
+    return check
+
+
+def _rate(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not (value > 0 and math.isfinite(value)):
+        raise click.BadParameter(f"expected a positive number. Received: {value}")
+    return value
+
+
+def _whole_option(name: str, help: str, least: int = 1, default: int | None = None) -> Callable[[Command], Command]:
+    return click.option(name, type=int, callback=_whole(least), default=default, metavar="N", help=help)
+
+
+_quiet = click.option("--quiet", is_flag=True, help="Print nothing but the result itself.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+_version = click.version_option(__version__, prog_name="convolve", message="%(prog)s %(version)s")
+_threads = _whole_option("--threads", "Threads to compute with; the result does not depend on it.")
+
+
+class _InOrder(click.Group):
+    """Lists its commands in the order that they are written in."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@_version
+def commands() -> None:
+    """Convolutional neural networks on this computer's CPU: train, use and look into them.
+
+    To begin:  convolve train mnist
+
+    DATA is the name of a known set (see `convolve datasets`), a folder with one subfolder of images a class, a .npz
+    with x_train, y_train, x_test and y_test, or a pair of IDX files as images,labels. MODEL is a .safetensors file or
+    the folder of a training run. NAME is a net of the zoo, for instance digits or resnet20.
+    """
+
+
+def _shared(function: Command) -> Command:
+    """The options that every command has, after its own."""
+    return _quiet(_json(_version(function)))
+
+
+# commands
+
+
+@commands.command()
+@click.argument("data")
+@click.option("--net", metavar="NAME|FILE.py:net", help="The net. [default: digits, or resnet20 for larger images]")
+@_whole_option("--epochs", "How often every training image is seen.")
+@click.option("--out", metavar="DIR", help="Folder of the run. [default: runs/DATA-NET-1, -2, ...]")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out from its last whole epoch.")
+@_whole_option("--seed", "Chooses the first weights and every order. [default: 0]", least=0)
+@_threads
+@_whole_option("--batch-size", "Images a step.")
+@click.option("--rate", type=float, callback=_rate, metavar="X", help="The highest learning rate.")
+@click.option("--alone", is_flag=True, default=None, help="Leave out the fully-connected net.")
+@_shared
+def train(**options: Any) -> None:
+    """Train a net on DATA.
+
+    A fully-connected net is trained beside it, to compare. Ends with what both reach on the test images, which nothing
+    before has used, and with a folder that holds the model (model.safetensors), metrics.csv, curves.svg, config.json,
+    results.json and a checkpoint to resume from. Ctrl-C keeps the last whole epoch.
+    """
+    if options["resume"] and options["out"] is None:
+        raise click.UsageError("--resume goes on with the run of a folder: name it by --out DIR.")
+    from convolve.cli.train import Options, train
+
+    train(Options(**options))
+
+
+@commands.command()
+@click.argument("model")
+@click.argument("data")
+@click.option("--all", "everything", is_flag=True, help="Take the training images, too.")
+@_threads
+@_shared
+def evaluate(**options: Any) -> None:
+    """Measure MODEL on the test images of DATA.
+
+    Prints the loss, the accuracy of each class, and the pairs of classes that are confused most. Where a set has no
+    test part, the fifth of its images that `convolve train` holds out is taken.
+    """
+    from convolve.cli.evaluate import evaluate
+
+    evaluate(**options)
+
+
+@commands.command()
+@click.argument("model")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@_threads
+@_shared
+def predict(**options: Any) -> None:
+    """Say what MODEL sees in image files.
+
+    Prints the three most probable classes of each, a line a file. Files may have any size, grey or colour; they are
+    brought to the size that the model takes.
+    """
+    from convolve.cli.predict import predict
+
+    predict(**options)
+
+
+@commands.command()
+@click.argument("model", metavar="MODEL|NAME")
+@_shared
+def summary(**options: Any) -> None:
+    """List the layers of a net and what they cost.
+
+    Shapes, true padding, parameters, multiply-adds, and how much of the input each layer sees.
+    """
+    from convolve.cli.show import summary
+
+    summary(**options)
+
+
+@commands.command()
+@click.argument("model", metavar="MODEL|NAME")
+@_whole_option("--batch-size", "Images at once.", default=1)
+@click.option("--training", is_flag=True, help="A training step in place of a prediction.")
+@_threads
+@_shared
+def explain(**options: Any) -> None:
+    """Run a net and say where its time goes.
+
+    Every kernel call with its algorithm, its time, its speed, and that as a share of the most this CPU can do.
+    """
+    from convolve.cli.show import explain
+
+    explain(**options)
+
+
+@commands.command()
+@_shared
+def doctor(**options: Any) -> None:
+    """Check that all is well on this computer.
+
+    Versions, CPU, threads, the cache of compiled kernels, and one result compared with its definition.
+    """
+    from convolve.cli.doctor import doctor
+
+    doctor(**options)
+
+
+@commands.command()
+@click.argument("action", type=click.Choice(["info", "clear", "dir"]))
+@_shared
+def cache(**options: Any) -> None:
+    """Show or empty the cache of compiled kernels.
+
+    info says what it holds, clear empties it, dir prints where it is. Emptying it is safe: kernels are compiled again
+    when they are needed.
+    """
+    from convolve.cli.cache import cache
+
+    cache(**options)
+
+
+@commands.command()
+@_shared
+def datasets(**options: Any) -> None:
+    """List the data sets that have a name, and where they are."""
+    from convolve.cli.datasets import datasets
+
+    datasets(**options)

@@ -1,0 +1,41 @@
+"""`convolve evaluate`: a model measured on a data set."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from convolve.cli.find import data_for, find_model, test_part
+from convolve.cli.output import Output, count, percent
+from convolve.cli.scores import Scores
+from convolve.data.dataset import Dataset
+
+
+def evaluate(model: str, data: str, everything: bool, threads: int | None, quiet: bool, as_json: bool) -> None:
+    """Print what a model reaches on the test images of a set, or on all its images."""
+    output = Output(quiet, as_json)
+    found = find_model(model, threads)
+    dataset = data_for(found.model, data, output)
+    x, y, part = _images(dataset, everything)
+    scores = Scores.of(found.model, x, y, dataset.classes)
+    if as_json:
+        output.give({"model": model, "data": data, "part": part, **scores.as_dict()})
+    elif quiet:
+        output.result(percent(scores.accuracy))
+    else:
+        output.say(f"{model} on {count(scores.images, 'image')} of {data}, {part}\n")
+        output.say(f"accuracy  {percent(scores.accuracy)}")
+        output.say(f"loss      {scores.loss:.4f}\n")
+        output.say(scores.class_table())
+        output.say(f"\n{scores.confused_table()}")
+
+
+def _images(dataset: Dataset, everything: bool) -> tuple[np.ndarray, np.ndarray, str]:
+    if everything:
+        if dataset.x_test is None or dataset.y_test is None:
+            return dataset.x_train, dataset.y_train, "all that there are"
+        x = np.concatenate([dataset.x_train, dataset.x_test])
+        return x, np.concatenate([dataset.y_train, dataset.y_test]), "its training and test parts"
+    dataset, held = test_part(dataset)
+    assert dataset.x_test is not None
+    assert dataset.y_test is not None
+    return dataset.x_test, dataset.y_test, "the fifth that training leaves out" if held else "its test part"

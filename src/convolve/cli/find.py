@@ -1,0 +1,107 @@
+"""MODEL, NAME and DATA: what people type, and what it stands for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from convolve import data, storage, zoo
+from convolve.cli.output import Output, meant
+from convolve.cli.progress import Downloads
+from convolve.cli.run import MODEL
+from convolve.data.dataset import Dataset
+from convolve.data.idx import idx_files
+from convolve.errors import DataError, FileError
+from convolve.model import Model, load
+
+
+@dataclass(frozen=True)
+class Found:
+    """A model, how people call it, and what its file says of the values that it was trained on."""
+
+    model: Model
+    name: str
+    trained_on: str | None = None
+
+
+def find_model(text: str, threads: int | None = None) -> Found:
+    """The trained model of a file or of a run's folder.
+
+    Raises:
+        FileError: there is none; the message says what was expected.
+    """
+    path = Path(text)
+    if path.is_dir():
+        if not (path / MODEL).is_file():
+            raise FileError(
+                f"{text}: this folder holds no {MODEL}; expected the folder of a run whose first epoch is done"
+            )
+        path = path / MODEL
+    elif not path.exists():
+        raise FileError(_not_found(text, path))
+    _, header = storage.load(path)
+    extra = header.get("extra")
+    trained_on = extra.get("trained_on") if isinstance(extra, dict) else None
+    return Found(load(path, threads), text, trained_on if isinstance(trained_on, str) else None)
+
+
+def find_net(text: str, threads: int | None = None) -> Found:
+    """As `find_model`, or an untrained net of the zoo; a known name goes before a file of that name."""
+    if text in zoo.NETS:
+        entry = zoo.NETS[text]
+        return Found(Model(entry.make(), entry.input_shape, threads=threads), text)
+    return find_model(text, threads)
+
+
+def _not_found(text: str, path: Path) -> str:
+    if text in zoo.NETS:
+        return (
+            f"{text}: a net of the zoo is not trained; expected the model that `convolve train DATA --net {text}` makes"
+        )
+    siblings = [str(path.parent / entry.name) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = meant(text, [*zoo.NETS, *siblings])
+    return f"{text}: no such file, folder or net.{near} Expected a .safetensors file or the folder of a run"
+
+
+def load_data(text: str, output: Output, size: tuple[int, int] | None = None) -> Dataset:
+    """A data set; images of a folder brought to `size`."""
+    folder = Path(text)
+    resized = size if text not in data.names() and folder.is_dir() and not idx_files(folder) else None
+    with Downloads(output) as progress:
+        return data.load(text, size=resized, progress=progress)
+
+
+def test_part(dataset: Dataset) -> tuple[Dataset, bool]:
+    """The set with a test part, always the same, and whether that had to be held out."""
+    return (dataset, False) if dataset.x_test is not None else (dataset.split(), True)
+
+
+def data_for(model: Model, text: str, output: Output) -> Dataset:
+    """A data set whose images and classes are numbered as the model's.
+
+    Raises:
+        DataError: it has classes that the model does not know.
+    """
+    rows, *columns = model.input_shape
+    size = (rows, columns[0]) if len(columns) == 2 else None
+    dataset = load_data(text, output, size)
+    known = model.classes or tuple(map(str, range(model.output_shape[-1])))
+    if dataset.classes == known:
+        return dataset
+    numbered = dataset.classes == tuple(map(str, range(len(dataset.classes))))
+    unknown = [name for name in dataset.classes if name not in known]
+    if numbered and len(dataset.classes) <= len(known):
+        return replace(dataset, classes=known)
+    if unknown:
+        raise DataError(
+            f"{text}: has classes that the model does not know: {_few(unknown)}. It was trained on {_few(known)}"
+        )
+    places = np.array([known.index(name) for name in dataset.classes])
+    y_test = None if dataset.y_test is None else places[dataset.y_test]
+    return replace(dataset, y_train=places[dataset.y_train], y_test=y_test, classes=known)
+
+
+def _few(names: list[str] | tuple[str, ...]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -1,0 +1,173 @@
+"""How `convolve train` trains unless told otherwise, and which net it takes."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import math
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convolve import zoo
+from convolve.cli.output import meant
+from convolve.data.dataset import Dataset
+from convolve.errors import ConvolveError, FileError
+from convolve.layers import Layer, Normalize, Sequential
+from convolve.training.optim import AdamW
+from convolve.training.schedule import OneCycle, Schedule
+
+SMALL = 40 * 40
+"""Pixels (or samples, or voxels) up to which an image is small."""
+BASELINE = "mlp"
+MOST_STATISTICS = 16
+"""Channels up to which each is normalised by numbers of its own."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a run does that nobody gave an option for."""
+
+    epochs: int
+    batch_size: int
+    optimizer: AdamW
+    schedule: Schedule
+    held_out: float
+    """Part of the training images that is not trained on but watched (validation) ..."""
+    most_held_out: int
+    """... and the most images that this part has."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON, with the names of the optimizer and the schedule."""
+        named = {
+            key: {"name": type(getattr(self, key)).__name__} | asdict(self)[key] for key in ("optimizer", "schedule")
+        }
+        return asdict(self) | named
+
+
+RECIPE = Recipe(
+    epochs=6,
+    batch_size=128,
+    optimizer=AdamW(2e-3, weight_decay=0.01),
+    schedule=OneCycle(),
+    held_out=0.1,
+    most_held_out=3000,
+)
+
+
+def default_net(dataset: Dataset) -> str:
+    """The net of the zoo for a set whose owner named none."""
+    spatial = dataset.input_shape[:-1]
+    if min(spatial) < 4:
+        return BASELINE
+    return "digits" if math.prod(spatial) <= SMALL else "resnet20"
+
+
+def zoo_net(name: str, x: np.ndarray, classes: int) -> Layer:
+    """A net of the zoo that takes images as `x` holds them.
+
+    uint8 is divided by 255; floats are brought to mean 0 and standard deviation 1, each channel by its own over `x`.
+    """
+    make = zoo.NETS[name].make
+    if x.dtype == np.uint8:
+        return make(classes=classes)
+    mean, std = _statistics(x)
+    return Sequential(Normalize(mean, std, name="normalize"), *make(classes=classes, normalize=False).layers)
+
+
+def _statistics(x: np.ndarray) -> tuple[float | tuple[float, ...], float | tuple[float, ...]]:
+    axes = tuple(range(x.ndim - (x.shape[-1] <= MOST_STATISTICS)))
+    mean = x.mean(axes, dtype=np.float64)
+    squares = sum(np.square(part - mean, dtype=np.float64).sum(axes) for part in np.array_split(x, -(-len(x) // 1024)))
+    std = np.sqrt(squares / (x.size / mean.size))
+    std = np.where(std > 0, std, 1.0)
+    if mean.size == 1:
+        return float(mean.item()), float(std.item())
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def chosen_net(text: str, x: np.ndarray, classes: int) -> Layer:
+    """The net that --net names: of the zoo, or of a person's own file.
+
+    Raises:
+        ConvolveError: there is none of that name.
+        FileError: the file cannot be run, or holds no net of that name.
+    """
+    if text in zoo.NETS:
+        return zoo_net(text, x, classes)
+    path, colon, name = text.rpartition(":")
+    if not colon or not path.endswith(".py"):
+        path, name = text, "net"
+    if path.endswith(".py"):
+        return own_net(Path(path), name, classes)
+    raise ConvolveError(
+        f"--net {text}: no net of that name.{meant(text, list(zoo.NETS))} There are {', '.join(zoo.NETS)}; a net of "
+        "your own is given as FILE.py:net"
+    )
+
+
+_FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ConvolveError,
+    ImportError,
+    LookupError,
+    NameError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+"""What running a person's own file may end in."""
+
+
+def own_net(path: Path, name: str, classes: int) -> Layer:
+    """`name` of a person's own Python file, which is run: a layer, or a function of `classes` that makes one.
+
+    Raises:
+        FileError: the file is missing, cannot be run, or holds something else.
+    """
+    if not path.is_file():
+        raise FileError(f"{path}: no such file; --net takes a net of the zoo or FILE.py:net")
+    path = path.resolve()
+    spec = importlib.util.spec_from_file_location(f"convolve_net_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    sys.path.insert(0, str(path.parent))  # as `python FILE.py` has it
+    try:
+        spec.loader.exec_module(module)
+        net = getattr(module, name, None)
+        if not isinstance(net, Layer) and inspect.isfunction(net):
+            net = net(classes=classes) if "classes" in inspect.signature(net).parameters else net()
+    except _FAULTS as error:
+        text = error.msg if isinstance(error, SyntaxError) else error
+        raise FileError(f"{_place(path, error)}: {type(error).__name__}: {text}") from error
+    if isinstance(net, Layer):
+        return net
+    layers = [key for key, value in vars(module).items() if isinstance(value, Layer)]
+    received = f"{name} is {net!r}" if net is not None else f"nothing is named {name}"
+    also = f"; it holds {', '.join(layers)}" if layers else ""
+    raise FileError(
+        f"{path}: {received}{also}. Expected a layer, as in {name} = Sequential(...), or a function of classes that "
+        "makes one"
+    )
+
+
+def _place(path: Path, error: BaseException) -> str:
+    """The file, and the line of it at which the error arose."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f"{path}, line {error.lineno}"
+    lines = []
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            lines.append(trace.tb_lineno)
+        trace = trace.tb_next
+    return f"{path}, line {lines[-1]}" if lines else str(path)

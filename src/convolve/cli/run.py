@@ -1,0 +1,269 @@
+"""A run's folder: what `convolve train` leaves and resumes from. After each whole epoch everything in it is true."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import secrets
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from convolve import storage
+from convolve.cli.output import as_json
+from convolve.errors import FileError
+from convolve.model import Model
+from convolve.training.fit import History
+from convolve.training.trainer import Trainer
+from convolve.view.curves import curves
+
+MODEL, CHECKPOINT = "model.safetensors", "checkpoint.safetensors"
+METRICS, CURVES, CONFIG, RESULTS = "metrics.csv", "curves.svg", "config.json", "results.json"
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What a net came to, on the test part."""
+
+    net: str
+    parameters: int
+    epochs: int
+    seconds: float
+    accuracy: float
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """What continues a run: arrays by kind and name, steps made, metrics of whole epochs, the compared net's result."""
+
+    arrays: dict[str, np.ndarray]
+    steps: int
+    epochs: list[dict[str, float]]
+    compared: Reached | None
+
+    def fill(self, model: Model) -> None:
+        """Give a model the parameters and statistics.
+
+        Raises:
+            ShapeError, FileError: they are those of another net.
+        """
+        wanted = {f"parameter:{n}" for n in model.parameters} | {f"statistic:{n}" for n in model.statistics}
+        found = {key for key in self.arrays if not key.startswith("state:")}
+        if wanted != found:
+            raise FileError(
+                f"the checkpoint is of another net: only one side has {', '.join(sorted(wanted ^ found)[:4])}"
+            )
+        for key in found:
+            model.network[key] = self.arrays[key]
+
+    @property
+    def state(self) -> dict[str, np.ndarray]:
+        """The optimizer's arrays."""
+        return {key.removeprefix("state:"): a for key, a in self.arrays.items() if key.startswith("state:")}
+
+
+class Run:
+    """A folder that one training run fills, and what that run was begun with."""
+
+    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+        self.folder, self.config = folder, config
+        self.saved = 0
+        """Whole epochs that the folder holds."""
+
+    @classmethod
+    def begin(cls, out: Path | None, title: str, config: Mapping[str, Any]) -> Run:
+        """Make a folder that was not there (or is empty) and write what the run will do.
+
+        Args:
+            out: the folder; by default runs/<title>-<n> with the first n that is free.
+
+        Raises:
+            FileError: it cannot be made, or holds something.
+        """
+        run = cls(_made(out) if out else _numbered(Path("runs"), title), config)
+        try:
+            run._write(CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+        except FileError:
+            run.folder.rmdir()
+            raise
+        return run
+
+    @classmethod
+    def resumed(cls, folder: Path) -> Run:
+        """The run that a folder was begun with.
+
+        Raises:
+            FileError: it is no run's folder, or its config.json is damaged.
+        """
+        path = folder / CONFIG
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise FileError(f"{folder}: no run to resume; there is no {CONFIG}. Begin one without --resume") from None
+        except (OSError, ValueError) as error:
+            raise FileError(f"{path}: cannot be read ({error}). Begin a new run") from None
+        parts = ("settings", "recipe", "data")
+        if not isinstance(config, dict) or not all(isinstance(config.get(part), dict) for part in parts):
+            raise FileError(f"{path}: is not the configuration of a run. Begin a new run")
+        return cls(folder, config)
+
+    def checkpoint(self) -> Checkpoint | None:
+        """What was saved after the last whole epoch; None before the first.
+
+        Raises:
+            FileError: the file is damaged or of another kind.
+        """
+        path = self.folder / CHECKPOINT
+        if not path.exists():
+            return None
+        arrays, header = storage.load(path)
+        steps, epochs, compared = (header.get(key) for key in ("steps", "epochs", "compared"))
+        known = compared is None or (isinstance(compared, dict) and set(compared) == {f.name for f in fields(Reached)})
+        if not known or not isinstance(steps, int) or not isinstance(epochs, list) or not all(map(_numbers, epochs)):
+            raise FileError(f"{path}: is not a checkpoint of convolve train. Begin a new run")
+        self.saved = len(epochs)
+        return Checkpoint(arrays, steps, epochs, Reached(**compared) if compared else None)
+
+    def save(self, model: Model, trainer: Trainer, history: History, compared: Reached | None) -> None:
+        """Write everything as it is after a whole epoch. Ctrl-C waits until it is done.
+
+        Raises:
+            FileError: something cannot be written; what was there before is whole.
+        """
+        arrays = {f"parameter:{name}": array for name, array in model.parameters.items()}
+        arrays |= {f"statistic:{name}": array for name, array in model.statistics.items()}
+        arrays |= {f"state:{name}": array for name, array in trainer.state.items()}
+        header = {"steps": trainer.steps, "epochs": history.epochs, "compared": asdict(compared) if compared else None}
+        picture = curves(history.epochs, f"{self.config['settings']['net']} on {self.config['data']['name']}")
+        with uninterrupted():
+            storage.save(self.folder / CHECKPOINT, arrays, header)
+            model.save(self.folder / MODEL, extra={"trained_on": self.config["data"]["dtype"]})
+            self._write(METRICS, _as_csv(history))
+            self._write(CURVES, picture)
+            self.saved = len(history)
+
+    def finish(self, results: Mapping[str, Any]) -> None:
+        """Write what the run reached."""
+        self._write(RESULTS, as_json(results) + "\n")
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Around training: a folder in which no epoch came to be saved is removed."""
+        try:
+            yield
+        finally:
+            if not self.saved:
+                for name in (MODEL, CHECKPOINT, METRICS, CURVES, CONFIG):
+                    (self.folder / name).unlink(missing_ok=True)
+                with suppress(OSError):  # somebody put something into it
+                    self.folder.rmdir()
+
+    def _write(self, name: str, text: str) -> None:
+        """A file whole or not at all."""
+        path = self.folder / name
+        temporary = self.folder / f".{name}.{secrets.token_hex(8)}"
+        try:
+            with temporary.open("w", encoding="utf-8", newline="") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            raise FileError(
+                f"{path}: cannot be written ({error.strerror}); make room, or choose another --out"
+            ) from None
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a folder that a run cannot begin in, before there is a run.
+
+    Raises:
+        FileError: it holds something, or is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FileError(f"--out {folder}: is a file; choose another name for the folder of the run")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise FileError(
+            f"--out {folder}: is not empty, and nothing is overwritten; choose another folder, or go on with that run "
+            "by --resume"
+        )
+
+
+def _made(folder: Path) -> Path:
+    check_free(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"--out {folder}: cannot be made ({error.strerror}); choose another folder") from None
+    return folder
+
+
+def _numbered(parent: Path, title: str) -> Path:
+    number = 1
+    try:
+        parent.mkdir(exist_ok=True)
+        while True:
+            folder = parent / f"{title}-{number}"
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                number += 1
+            else:
+                return folder
+    except OSError as error:
+        raise FileError(f"{parent.resolve()}: cannot hold a run ({error.strerror}); choose a folder by --out") from None
+
+
+def slug(text: str) -> str:
+    """A part of a folder's name.
+
+    >>> slug("my digits.npz"), slug("nets/wide.py:net"), slug("nets/wide.py:small")
+    ('my-digits', 'wide', 'wide-small')
+    """
+    base = re.sub(r"\.(npz|gz|py:net|py)\b", "", text.replace("\\", "/").rpartition("/")[2])
+    return re.sub(r"[^\w.]+", "-", base).strip("-.") or "data"
+
+
+def _numbers(epoch: object) -> bool:
+    return isinstance(epoch, dict) and "seconds" in epoch and all(isinstance(v, (int, float)) for v in epoch.values())
+
+
+def _as_csv(history: History) -> str:
+    names = list(dict.fromkeys(name for epoch in history.epochs for name in epoch))
+    file = io.StringIO()
+    writer = csv.DictWriter(file, ["epoch", *names], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({"epoch": number, **epoch} for number, epoch in enumerate(history.epochs, 1))
+    return file.getvalue()
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the block is done."""
+    arrived: list[int] = []
+
+    def later(number: int, frame: FrameType | None) -> None:
+        arrived.append(number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handled = {number: handler for number, handler in before.items() if callable(handler)}
+    for number in handled:
+        signal.signal(number, later)
+    try:
+        yield
+    finally:
+        for number, handler in handled.items():
+            signal.signal(number, handler)
+    if arrived:
+        raise KeyboardInterrupt

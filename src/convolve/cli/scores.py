@@ -1,0 +1,129 @@
+"""What a model gets right and what it confuses, counted from its outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convolve.cli.output import percent, printable
+from convolve.errors import ShapeError
+from convolve.model import Model
+from convolve.ops.softmax import Softmax
+from convolve.view.text import table
+
+MOST_CLASSES = 30
+"""Classes that a table lists; of more, those that are recognised worst."""
+MOST_PAIRS = 5
+
+
+@dataclass(frozen=True)
+class Confused:
+    """Images of class `true` that were taken for `predicted`: `count` of `of`."""
+
+    true: str
+    predicted: str
+    count: int
+    of: int
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Counts [true class, predicted class] over labelled images, and the mean cross-entropy."""
+
+    counts: NDArray[np.int64]
+    loss: float
+    classes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, model: Model, x: np.ndarray, y: np.ndarray, classes: tuple[str, ...]) -> Scores:
+        """Let a model classify images whose classes are known."""
+        made = probabilities(model, x)
+        size = made.shape[-1]
+        counts = np.bincount(y * size + made.argmax(-1), minlength=size * size).reshape(size, size)
+        with np.errstate(divide="ignore"):
+            loss = -np.log(made[np.arange(len(y)), y]).mean()
+        return cls(counts.astype(np.int64), float(loss), classes)
+
+    @property
+    def images(self) -> int:
+        return int(self.counts.sum())
+
+    @property
+    def right(self) -> int:
+        return int(np.trace(self.counts))
+
+    @property
+    def accuracy(self) -> float:
+        return self.right / self.images
+
+    def confused(self, most: int | None = None) -> list[Confused]:
+        """Pairs of classes, the most frequent first."""
+        wrong = self.counts - np.diag(np.diag(self.counts))
+        order = np.argsort(-wrong, axis=None, kind="stable")[: np.count_nonzero(wrong)][:most]
+        pairs = [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True)]
+        return [
+            Confused(self.classes[i], self.classes[j], int(wrong[i, j]), int(self.counts[i].sum())) for i, j in pairs
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON, with each class that there are images of."""
+        present = [i for i in range(len(self.classes)) if self.counts[i].any()]
+        return {
+            "images": self.images,
+            "loss": self.loss,
+            "accuracy": self.accuracy,
+            "classes": [
+                {"class": self.classes[i], "images": int(self.counts[i].sum()), "right": int(self.counts[i, i])}
+                for i in present
+            ],
+            "confused": [vars(pair) for pair in self.confused()],
+        }
+
+    def class_table(self) -> str:
+        """Each class that there are images of: how many, how many of them right."""
+        rows: list[dict[str, Any]] = self.as_dict()["classes"]
+        shown = rows
+        if len(rows) > MOST_CLASSES:
+            shown = sorted(rows, key=lambda c: c["right"] / c["images"])[:MOST_CLASSES]
+        text = table(
+            ("class", "images", "right", "accuracy"),
+            [
+                (printable(c["class"]), f"{c['images']:,}", f"{c['right']:,}", percent(c["right"] / c["images"]))
+                for c in shown
+            ],
+        )
+        left = len(rows) - len(shown)
+        return text + (f"\n{left:,} more classes are recognised better; --json has all" if left else "")
+
+    def confused_table(self) -> str:
+        """The most confused pairs, as a table under a sentence."""
+        wrong = self.images - self.right
+        if not wrong:
+            return f"all {self.images:,} images are classified rightly"
+        pairs = self.confused(MOST_PAIRS)
+        text = table(
+            ("true class", "taken for", "images", "of"),
+            [(printable(p.true), printable(p.predicted), f"{p.count:,}", f"{p.of:,}") for p in pairs],
+            left=2,
+        )
+        return f"{wrong:,} of {self.images:,} images are classified wrongly, most often:\n\n{text}"
+
+
+def probabilities(model: Model, x: np.ndarray) -> NDArray[np.float64]:
+    """The probability of each class for each image: softmax of the net's outputs, unless the net ends in one.
+
+    Raises:
+        ShapeError: the net's output is not one value a class.
+    """
+    if len(model.output_shape) != 1:
+        raise ShapeError(
+            f"this model's output has shape {model.output_shape}; expected one value a class, as a last Dense has"
+        )
+    outputs = model.predict(x).astype(np.float64)
+    if isinstance(model.network.forward(1).output.op, Softmax):
+        return outputs
+    grown = np.exp(outputs - outputs.max(-1, keepdims=True))
+    return np.asarray(grown / grown.sum(-1, keepdims=True))

@@ -1,0 +1,26 @@
+"""`convolve summary` and `convolve explain`: a net's layers, and where its time goes."""
+
+from __future__ import annotations
+
+from convolve.cli.find import find_net
+from convolve.cli.output import Output
+
+
+def summary(model: str, quiet: bool, as_json: bool) -> None:
+    """Print a net's table of layers."""
+    output = Output(quiet, as_json)
+    found = find_net(model).model.summary()
+    if as_json:
+        output.give(found.as_dict())
+    else:
+        output.result(found)
+
+
+def explain(model: str, batch_size: int, training: bool, threads: int | None, quiet: bool, as_json: bool) -> None:
+    """Print a program's kernel calls with their times, as measured now."""
+    output = Output(quiet, as_json)
+    found = find_net(model, threads).model.explain(batch_size, training)
+    if as_json:
+        output.give(found.as_dict())
+    else:
+        output.result(found)

@@ -1,0 +1,338 @@
+"""`convolve train`: a net, and the fully-connected one it is compared with, from data to a run's folder."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shlex
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convolve.cli.doctor import cpu, versions
+from convolve.cli.find import load_data, test_part
+from convolve.cli.output import Output, count, duration, percent
+from convolve.cli.progress import Display
+from convolve.cli.recipe import BASELINE, RECIPE, chosen_net, default_net, zoo_net
+from convolve.cli.run import CURVES, METRICS, MODEL, Checkpoint, Reached, Run, check_free, slug
+from convolve.cli.scores import Scores
+from convolve.data.dataset import Dataset, held_out
+from convolve.errors import ConvolveError, DataError, DivergenceError, FileError, ShapeError
+from convolve.model import Model
+from convolve.training.fit import Callback, History, Progress, fit
+from convolve.training.losses import CrossEntropy
+from convolve.training.trainer import Trainer
+from convolve.view.text import table
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line as it was typed; None is what nobody gave."""
+
+    data: str
+    net: str | None
+    epochs: int | None
+    out: str | None
+    resume: bool
+    seed: int | None
+    threads: int | None
+    batch_size: int | None
+    rate: float | None
+    alone: bool | None
+    quiet: bool
+    as_json: bool
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run can be told; with the recipe and the data it decides every bit of the result."""
+
+    net: str
+    epochs: int
+    batch_size: int
+    rate: float
+    seed: int
+    alone: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Images to learn from, images to watch, and images that are used once, at the end."""
+
+    classes: tuple[str, ...]
+    x: np.ndarray
+    y: np.ndarray
+    x_validation: np.ndarray
+    y_validation: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self.x.shape[1:]
+
+
+def train(options: Options) -> None:
+    """Train, print, and fill a run's folder.
+
+    Raises:
+        ConvolveError: data, net, options or folder do not suit each other; nothing is left behind.
+        DivergenceError: the loss left the finite numbers; the folder holds the last whole epoch.
+        KeyboardInterrupt: Ctrl-C; its text says what was kept.
+    """
+    began = time.perf_counter()
+    output = Output(options.quiet, options.as_json)
+    out = Path(options.out) if options.out else None
+    old = Run.resumed(out) if out and options.resume else None
+    if out and not old:
+        check_free(out)
+
+    dataset, without_test = test_part(load_data(options.data, output))
+    settings = _settings(options, dataset, old)
+    parts = _parts(dataset, settings.seed)
+    _say_found(output, dataset, parts, without_test)
+    config = _config(settings, options.data, dataset)
+    if old:
+        _check_same(old.config, config)
+    model = _model(parts, settings, options.threads)
+    run = old or Run.begin(out, f"{slug(dataset.name)}-{slug(settings.net)}", config)
+
+    checkpoint = run.checkpoint()
+    with run.kept(), _explained(run, settings, options.data):
+        output.head(settings.net)
+        output.say(model.summary())
+        compared = None
+        if not settings.alone and settings.net != BASELINE:
+            compared = _compared(model, checkpoint, parts, settings, options.threads, output)
+        history = _train(run, model, checkpoint, parts, settings, compared, output)
+        scores = Scores.of(model, parts.x_test, parts.y_test, parts.classes)
+        reached = Reached(settings.net, model.parameter_count, len(history), history["seconds"][-1], scores.accuracy)
+        results = {
+            "run": str(run.folder),
+            "data": config["data"],
+            "net": asdict(reached),
+            "fully_connected": asdict(compared) if compared else None,
+            "test": scores.as_dict(),
+            "seconds": time.perf_counter() - began,
+        }
+        run.finish(results)
+    _say_reached(output, run, [compared, reached] if compared else [reached], scores, time.perf_counter() - began)
+    if options.as_json:
+        output.give(results)
+
+
+# what a run is
+
+
+def _settings(options: Options, dataset: Dataset, old: Run | None) -> Settings:
+    """The options, and defaults for those that nobody gave; where a run is resumed, those that it was begun with."""
+    defaults = Settings(default_net(dataset), RECIPE.epochs, RECIPE.batch_size, RECIPE.optimizer.rate, 0, False)
+    names = [field.name for field in fields(Settings)]
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if old is None:
+        return replace(defaults, **given)
+    stored = old.config["settings"]
+    if {name: type(stored.get(name)) for name in names} != {name: type(getattr(defaults, name)) for name in names}:
+        raise FileError(f"{options.out}: this run was begun by another version of convolve; begin a new one")
+    for name, value in given.items():
+        if value != stored[name]:
+            raise ConvolveError(
+                f"--{name.replace('_', '-')} {value}: the run in {options.out} was begun with {stored[name]} and goes "
+                "on as it began; leave the option out, or begin a new run"
+            )
+    return Settings(**{name: stored[name] for name in names})
+
+
+def _parts(dataset: Dataset, seed: int) -> Parts:
+    """The test part as it is; of the training images a share to watch, drawn by the seed."""
+    share = min(RECIPE.held_out, RECIPE.most_held_out / len(dataset.x_train))
+    kept, watched = held_out(dataset.y_train, share, seed, name=f"{dataset.name}: the training part")
+    assert dataset.x_test is not None
+    assert dataset.y_test is not None
+    x, y = dataset.x_train, dataset.y_train
+    learnt = (x[kept], y[kept].astype(np.int32))
+    return Parts(dataset.classes, *learnt, x[watched], y[watched], dataset.x_test, dataset.y_test)
+
+
+def _model(parts: Parts, settings: Settings, threads: int | None) -> Model:
+    """The net that was asked for, untrained.
+
+    Raises:
+        ShapeError: it does not suit the images or the classes.
+    """
+    classes = len(parts.classes)
+    net = chosen_net(settings.net, parts.x, classes)
+    model = Model(net, parts.input_shape, settings.seed, threads, classes=parts.classes)
+    if model.output_shape != (classes,):
+        raise ShapeError(
+            f"--net {settings.net}: its output has shape {model.output_shape}; expected ({classes},), a value a class: "
+            f"end it in Dense({classes})"
+        )
+    return model
+
+
+def _config(settings: Settings, given: str, dataset: Dataset) -> dict[str, Any]:
+    """Everything that it takes to repeat a run, as JSON holds it."""
+    assert dataset.x_test is not None
+    assert dataset.y_test is not None
+    digest = hashlib.sha256()
+    for array in (dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test):
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    data = {
+        "given": given,
+        "name": dataset.name,
+        "shape": list(dataset.input_shape),
+        "dtype": str(dataset.x_train.dtype),
+        "classes": list(dataset.classes),
+        "training_images": len(dataset.x_train),
+        "test_images": len(dataset.x_test),
+        "sha256": digest.hexdigest(),
+    }
+    recipe = RECIPE.as_dict()
+    return {"settings": asdict(settings), "recipe": recipe, "data": data, "made_with": versions() | {"cpu": cpu()}}
+
+
+def _check_same(begun: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """A run goes on with the data and the recipe that it was begun with."""
+    if begun["recipe"] != config["recipe"]:
+        raise FileError("this run was begun by a version of convolve that trains otherwise; begin a new one")
+    if begun["data"] | {"given": None} != config["data"] | {"given": None}:
+        raise DataError(f"{config['data']['given']}: not the data that this run was begun with; give those")
+
+
+@contextmanager
+def _explained(run: Run, settings: Settings, data: str) -> Iterator[None]:
+    """Let what ends a run too early say what is kept of it."""
+    try:
+        yield
+    except (DivergenceError, FileError) as error:
+        raise type(error)(f"{error}. {_kept(run, settings)}") from None
+    except KeyboardInterrupt:
+        on = f" To go on: convolve train {shlex.quote(data)} --out {shlex.quote(str(run.folder))} --resume"
+        raise KeyboardInterrupt(f"Stopped. {_kept(run, settings)}{on if run.saved else ''}") from None
+
+
+def _kept(run: Run, settings: Settings) -> str:
+    if not run.saved:
+        return "Nothing is kept, as no epoch was whole."
+    return f"{run.folder} holds the model after epoch {run.saved} of {settings.epochs}."
+
+
+# training
+
+
+def _compared(
+    model: Model, checkpoint: Checkpoint | None, parts: Parts, settings: Settings, threads: int | None, output: Output
+) -> Reached:
+    """The fully-connected net on the same data, and what it reaches."""
+    other = Model(zoo_net(BASELINE, parts.x, len(parts.classes)), parts.input_shape, settings.seed, threads)
+    name = f"{math.prod(parts.input_shape)}-{other.parameters['dense1.weight'].shape[0]}-{len(parts.classes)}"
+    output.say(
+        f"\nThe fully-connected net of {name} has {other.parameter_count:,} weights (no biases); {settings.net} has "
+        f"{model.parameter_count:,} parameters.\n"
+        f"Both are trained on the same images for {count(settings.epochs, 'epoch')}."
+    )
+    if checkpoint:
+        if checkpoint.compared is None:
+            raise FileError(f"the checkpoint lacks what {name} reached; begin a new run")
+        return checkpoint.compared
+    output.head(f"{name}, fully connected")
+    history = History()
+    try:
+        _fit(other, _trainer(other, RECIPE.optimizer.rate, settings.seed), parts, settings, history, output)
+    except DivergenceError as error:
+        raise DivergenceError(f"{name}, the fully-connected net: {error}. Leave it out by --alone") from None
+    accuracy = Scores.of(other, parts.x_test, parts.y_test, parts.classes).accuracy
+    return Reached(name, other.parameter_count, len(history), history["seconds"][-1], accuracy)
+
+
+def _train(
+    run: Run,
+    model: Model,
+    checkpoint: Checkpoint | None,
+    parts: Parts,
+    settings: Settings,
+    compared: Reached | None,
+    output: Output,
+) -> History:
+    """Train the net that was asked for, and save it after each epoch."""
+    trainer = _trainer(model, settings.rate, settings.seed)
+    history = History()
+    output.head(settings.net)
+    if checkpoint:
+        checkpoint.fill(model)
+        history.epochs.extend(checkpoint.epochs)
+        size = settings.batch_size
+        trainer.resume(checkpoint.state, checkpoint.steps, parts.x[:size], parts.y[:size])
+        run.save(
+            model, trainer, history, compared
+        )  # a machine that stopped while saving left some files of an epoch before
+        output.say(f"going on after epoch {len(history)} of {settings.epochs}\n")
+
+    def save(progress: Progress) -> None:
+        if progress.epoch_done:
+            run.save(model, trainer, history, compared)
+
+    _fit(model, trainer, parts, settings, history, output, (save,))
+    return history
+
+
+def _trainer(model: Model, rate: float, seed: int) -> Trainer:
+    return Trainer(model.network, CrossEntropy(), replace(RECIPE.optimizer, rate=rate), seed)
+
+
+def _fit(
+    model: Model,
+    trainer: Trainer,
+    parts: Parts,
+    settings: Settings,
+    history: History,
+    output: Output,
+    callbacks: tuple[Callback, ...] = (),
+) -> None:
+    """Train as the settings say. The validation images are watched; the test part is not touched."""
+
+    def validate() -> dict[str, float]:
+        return model.evaluate(parts.x_validation, parts.y_validation)
+
+    with Display(output, settings.batch_size) as display:
+        fit(
+            model.network,
+            trainer,
+            parts.x,
+            parts.y,
+            settings.epochs,
+            settings.batch_size,
+            RECIPE.schedule,
+            (*callbacks, display),
+            validate,
+            settings.seed,
+            history,
+        )
+
+
+# what people read
+
+
+def _say_found(output: Output, dataset: Dataset, parts: Parts, without_test: bool) -> None:
+    output.say(f"{dataset.name}: {dataset.describe()}")
+    if without_test:
+        output.say("it has no test part, so a fifth of its images was held out as one")
+    output.say(
+        f"{len(parts.x):,} images to learn from, {len(parts.x_validation):,} to watch (validation), "
+        f"{len(parts.x_test):,} for the end (test)"
+    )
+
+
+def _say_reached(output: Output, run: Run, nets: list[Reached], scores: Scores, seconds: float) -> None:
+    rows = [(r.net, f"{r.parameters:,}", str(r.epochs), duration(r.seconds), percent(r.accuracy)) for r in nets]
+    output.say(f"\n{table(('net', 'parameters', 'epochs', 'time', 'test accuracy'), rows)}\n")
+    output.say(f"{scores.confused_table()}\n")
+    output.say(
+        f"{duration(seconds)} in all; saved in {run.folder}: {MODEL}, {METRICS}, {CURVES} and what resumes the run"
+    )

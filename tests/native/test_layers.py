@@ -1,0 +1,596 @@
+"""Every layer passes the conformance suite; nets, weights, dropout, batch norm and the number of kernels they need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+import convolve
+from convolve import (
+    GELU,
+    Add,
+    AvgPool,
+    BatchNorm,
+    Concat,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAvgPool,
+    Input,
+    Layer,
+    LeakyReLU,
+    MaxPool,
+    Model,
+    Multiply,
+    Net,
+    Normalize,
+    ReLU,
+    Residual,
+    Sequential,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Tanh,
+    ops,
+    optim,
+    zoo,
+)
+from convolve.errors import ConvolveError, ShapeError
+from convolve.graph import Graph, Value, differentiate, evaluate, leaf
+from convolve.layers import VOCABULARY
+from convolve.native.cache import statistics
+from convolve.network import Network
+from convolve.ops.pointwise import TABLE
+from convolve.passes import compile_graph
+from convolve.storage import describe, restore
+from convolve.testing import Check, check_layer, checks
+from convolve.training.fit import order_of
+from convolve.training.losses import CrossEntropy, MeanSquaredError
+from convolve.training.trainer import Trainer
+
+Array = np.ndarray[Any, Any]
+Shape = tuple[int, ...]
+
+
+def normal(*shape: int, seed: int = 0) -> Array:
+    return np.random.default_rng([seed, *shape]).standard_normal(shape, np.float32)
+
+
+# the conformance suite over all layers
+
+
+@dataclass(frozen=True)
+class Standardise(Layer):
+    """A layer as a person writes one: parameters, a statistic, an inner layer, and ops."""
+
+    decay: float = 0.75
+    name: str | None = None
+
+    def build(self, scope: Any, x: Value) -> Value:  # type: ignore[override]
+        channels = x.shape[-1]
+        spread = scope.statistic("spread", (channels,), 1.0)
+        if scope.training:
+            axes = tuple(range(len(x.shape) - 1))
+            now = ops.max(ops.absolute(x), axes) + 0.1
+            scope.update(spread, spread * self.decay + now * (1 - self.decay))
+            spread = now
+        slope = scope.parameter("slope", (channels,), "ones")
+        return scope.apply(Conv(3, 1), ops.where(ops.greater(x, 0.0), x, x * slope) / spread)
+
+
+def joined(layer: Layer) -> Net:
+    """A layer of two inputs, given x and something made of x."""
+    x = Input()
+    return Net(x, layer(x, Tanh()(x)))
+
+
+def diamond() -> Net:
+    x = Input()
+    h = Conv(4, 3)(x)
+    left, right = ReLU()(h), Conv(4, 1)(h)
+    return Net(x, Concat()(left * right, h + right, x))
+
+
+def saved(layer: Layer, input_shape: Shape) -> Layer:
+    """A layer of one's own as a file gives it back."""
+    [made] = restore(describe(Sequential(layer), input_shape)).layers  # type: ignore[attr-defined]
+    return made  # type: ignore[no-any-return]
+
+
+POINTWISE: list[Shape] = [(7,), (3, 5), (4, 3, 2), (2, 3, 2, 17)]
+EXAMPLES: dict[str, list[tuple[Layer, Shape]]] = {
+    "Add": [(joined(Add()), (5, 4, 3)), (joined(Add()), (6,))],
+    "AvgPool": [
+        (AvgPool(2), (9, 3)),
+        (AvgPool(3, stride=2, padding="same"), (8, 7, 5)),
+        (AvgPool((2, 3), stride=(1, 2), padding=((1, 0), (1, 1)), count_padding=True), (5, 6, 17)),
+        (AvgPool(2), (4, 5, 4, 2)),
+    ],
+    "BatchNorm": [(BatchNorm(decay=0.6, epsilon=1e-3), shape) for shape in POINTWISE],
+    "Concat": [(joined(Concat()), (5, 4, 3)), (joined(Concat(axis=1)), (5, 4, 3)), (joined(Concat()), (6,))],
+    "Conv": [
+        (Conv(5, 3), (11, 2)),
+        (Conv(18, 4, stride=3, padding="valid", bias=False), (13, 1)),
+        (Conv(4, 3), (6, 7, 3)),
+        (Conv(17, (3, 2), stride=(2, 1), dilation=(1, 3)), (8, 9, 5)),
+        (Conv(3, 3, stride=2, padding=((2, 0), (0, 1)), init="glorot_uniform"), (7, 8, 4)),
+        (Conv(6, 1, stride=2, padding=0, init="lecun_normal"), (5, 5, 20)),
+        (Conv(32, 3), (8, 8, 32)),
+        (Conv(4, 2), (3, 4, 3, 2)),
+        (Conv(3, 3, stride=2, dilation=(2, 1, 1), padding=2), (5, 4, 6, 2)),
+    ],
+    "Dense": [(Dense(4), (7,)), (Dense(33, bias=False), (18,))],
+    "Dropout": [(Dropout(0.3), (5,)), (Dropout(), (4, 3, 5)), (Dropout(0.0), (3, 2)), (Dropout(0.9), (2, 3, 2, 3))],
+    "Expanded": [(saved(Standardise(), shape), shape) for shape in [(4, 3), (5, 4, 2)]],
+    "Flatten": [(Flatten(), shape) for shape in POINTWISE],
+    "GELU": [(GELU(), shape) for shape in POINTWISE],
+    "GlobalAvgPool": [(GlobalAvgPool(), shape) for shape in POINTWISE[1:]],
+    "LeakyReLU": [(LeakyReLU(0.2), shape) for shape in POINTWISE],
+    "MaxPool": [
+        (MaxPool(2), (9, 3)),
+        (MaxPool(3, stride=2, padding=1), (8, 7, 5)),
+        (MaxPool((3, 2), stride=(1, 3), padding="same"), (5, 6, 17)),
+        (MaxPool(2, stride=1), (4, 5, 4, 2)),
+    ],
+    "Multiply": [(joined(Multiply()), (5, 4, 3)), (joined(Multiply()), (6,))],
+    "Net": [(diamond(), (6, 5, 3)), (diamond(), (9, 2))],
+    "Normalize": [
+        (Normalize(), (3, 2)),
+        (Normalize(0.5, 0.25), (3, 2, 1)),
+        (Normalize((0.1, 0.2, 0.3), (1.0, 2.0, 4.0)), (4, 5, 3)),
+    ],
+    "ReLU": [(ReLU(), shape) for shape in POINTWISE],
+    "Residual": [
+        (Residual(Conv(4, 3), BatchNorm(), ReLU()), (6, 5, 4)),
+        (Residual(Conv(6, 3, stride=2), shortcut=Conv(6, 1, stride=2)), (7, 3)),
+        (Residual(Dense(5), Tanh()), (5,)),
+    ],
+    "Sequential": [
+        (Sequential(Conv(6, 3), ReLU(), MaxPool(2), Flatten(), Dense(3)), (8, 7, 2)),
+        (Sequential(Conv(4, 3, bias=False), BatchNorm(), ReLU(), Dropout(0.2), GlobalAvgPool(), Dense(3)), (9, 2)),
+        (Sequential(Conv(16, 3, bias=False), BatchNorm(), ReLU(), Conv(16, 3), ReLU(), MaxPool(2)), (8, 8, 16)),
+    ],
+    "SiLU": [(SiLU(), shape) for shape in POINTWISE],
+    "Sigmoid": [(Sigmoid(), shape) for shape in POINTWISE],
+    "Softmax": [(Softmax(), shape) for shape in POINTWISE],
+    "Tanh": [(Tanh(), shape) for shape in POINTWISE],
+}
+OWN: list[tuple[Layer, Shape]] = [(Standardise(), (5, 2)), (Standardise(), (4, 3, 5))]
+CASES = [
+    pytest.param(check, id=f"{name}{index}-{check}")
+    for name, examples in (*EXAMPLES.items(), ("Standardise", OWN))
+    for index, (layer, shape) in enumerate(examples)
+    for check in checks(layer, shape)
+]
+
+
+def test_every_layer_has_an_example() -> None:
+    exported = {
+        name
+        for name in convolve.__all__
+        if isinstance(found := getattr(convolve, name), type) and issubclass(found, Layer) and found is not Layer
+    }
+    assert set(EXAMPLES) == set(VOCABULARY) >= exported
+    for name, examples in EXAMPLES.items():
+        kinds = [
+            {type(layer)} | {type(row.layer) for row in Network(layer, s).forward(1).construction.rows}
+            for layer, s in examples
+        ]
+        assert all(VOCABULARY[name] in kind for kind in kinds), f"an example of {name} is without one"
+
+
+@pytest.mark.parametrize("check", CASES)
+def test_the_layer_conforms(check: Check) -> None:
+    check()
+
+
+# the suite itself
+
+
+class Drifting(Layer):
+    """Another function whenever it is built."""
+
+    name = None
+    built = 0
+
+    def build(self, scope: Any, *inputs: Value) -> Value:
+        Drifting.built += 1
+        return inputs[0] * float(Drifting.built)
+
+
+class Mingling(Layer):
+    """A sample's result depends on its batch."""
+
+    name = None
+
+    def build(self, scope: Any, *inputs: Value) -> Value:
+        return inputs[0] - ops.mean(inputs[0], axes=0)
+
+
+class Sulking(Layer):
+    """Refuses without a word of what it got."""
+
+    name = None
+
+    def build(self, scope: Any, *inputs: Value) -> Value:
+        if len(inputs[0].shape) != 3:
+            raise ConvolveError("no")
+        return inputs[0]
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (Drifting(), r"Drifting.* over inputs \(4, 3\), definition: predict\(x\) is .* by definition"),
+        (Mingling(), r"over inputs \(4, 3\), batches: predict of 1 samples and of 3 differ in 12 of 12 numbers"),
+        (
+            Sulking(),
+            r"over inputs \(4, 3\), errors: an input of \(1,\) is refused without the layer's name, sulking1: no",
+        ),
+    ],
+)
+def test_a_layer_that_does_not_conform_is_found_out(layer: Layer, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_layer(layer, (4, 3))
+
+
+def test_a_wrong_gradient_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = TABLE["tanh"]
+    monkeypatch.setitem(TABLE, "tanh", type(row)(1, row.reference, lambda y, dy, a: (dy * (1.0 - y),)))
+    with pytest.raises(AssertionError, match="derivatives: the derivative by x along"):
+        check_layer(Tanh(), (4, 3))
+
+
+def test_a_wrong_kernel_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = TABLE["tanh"]
+    monkeypatch.setitem(TABLE, "tanh", type(row)(1, lambda a: np.tanh(a) * 1.0001, row.gradient))
+    with pytest.raises(AssertionError, match=r"definition: predict\(x\) is"):
+        check_layer(Tanh(), (4, 3))
+
+
+# what is refused
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "parts"),
+    [
+        (Conv(0, 3), (5, 5, 1), ["conv1", "filters must be at least 1", "Received: filters=0"]),
+        (Conv(4, (3, 3)), (9, 2), ["conv1", "kernel_size has 2 entries", "1 spatial dimensions", "Received"]),
+        (Conv(4, 3, stride=0), (9, 2), ["conv1", "stride must be at least 1", "Received"]),
+        (Conv(4, 3, padding="full"), (9, 2), ["conv1", '"same", "valid"', "Received: padding='full'"]),
+        (Conv(4, 3, padding=-1), (9, 2), ["conv1", "must not be negative", "Received: padding=-1"]),
+        (Conv(4, 5, padding="valid"), (4, 9, 2), ["conv1", "larger than its input", "Received: spatial size (4, 9)"]),
+        (Conv(4, 3, init="magic"), (4, 9, 2), ["conv1", "init must be one of he_normal", "Received: init='magic'"]),
+        (Conv(4, 3), (9,), ["conv1", "at least one spatial dimension", "Received: input of shape (9,)"]),
+        (Dense(4), (5, 5, 1), ["dense1", "put Flatten()", "Received: input of shape (5, 5, 1)"]),
+        (Dense(0), (5,), ["dense1", "units must be at least 1", "Received: units=0"]),
+        (MaxPool(3), (2, 2, 4), ["max_pool1", "larger than its input", "Received: spatial size (2, 2)"]),
+        (AvgPool(2, padding=2), (5, 5, 4), ["avg_pool1", "nothing but padding", "Received"]),
+        (GlobalAvgPool(), (5,), ["global_avg_pool1", "spatial dimension", "Received: input of shape (5,)"]),
+        (Dropout(1.0), (5,), ["dropout1", "from 0 to below 1", "Received: rate=1.0"]),
+        (Normalize((0.0, 1.0)), (4, 3), ["normalize1", "mean has 2 entries for 3 channels", "Received"]),
+        (joined(Concat(axis=0)), (4, 3), ["concat1", "axis 0 is the batch", "Received: axis=0"]),
+        (Residual(Conv(4, 3)), (5, 3), ["residual1", "body gives (5, 4)", "shortcut", "Received"]),
+        (Sequential(ReLU(), Residual(Conv(4, 9, padding=0), name="block")), (5, 3), ["block.conv1", "larger than"]),
+    ],
+)
+def test_what_cannot_work_is_refused_by_name(layer: Layer, shape: Shape, parts: list[str]) -> None:
+    with pytest.raises(ShapeError) as caught:
+        Model(layer, shape)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted(set(VOCABULARY) - {"Add", "Concat", "Multiply"}))
+def test_a_layer_of_one_input_refuses_two(name: str) -> None:
+    layer, shape = EXAMPLES[name][0]
+    x = Input()
+    with pytest.raises(ShapeError, match=rf"{layer.kind()}1: .*Received: "):
+        Model(Net(x, layer(x, x)), shape)
+
+
+def test_inputs_of_different_shapes_are_not_joined() -> None:
+    x = Input()
+    for layer in (Add(), Multiply(), Concat()):
+        with pytest.raises(ShapeError, match=rf"{layer.kind()}1: .*Received: .*\(5, 2\).*\(3, 3\)"):
+            Model(Net(x, layer(Conv(2, 1)(x), Conv(3, 3, padding="valid")(x))), (5, 1))
+
+
+def test_a_product_never_takes_the_batch_for_a_dimension() -> None:
+    x = Input()
+    with pytest.raises(ShapeError, match=r"multiply1: .*one rank\. Received: \(4, 2, 3\), \(3,\)"):
+        Model(Net(x, x * GlobalAvgPool()(x)), (4, 2, 3))  # as many columns as the batch that a net is tried with
+
+
+# nets as graphs
+
+
+def test_a_functional_net_is_the_formula_it_says() -> None:
+    x = Input()
+    h = Dense(4, name="first")(x)
+    model = Model(Net(x, ReLU()(h) * Sigmoid()(h) + Dense(4, name="second")(x)), (5,), seed=3)
+    a, b = (
+        model.parameters[next(k for k in model.parameters if k.endswith(f"{n}.weight"))] for n in ("first", "second")
+    )
+    data = normal(6, 5)
+    inner = data @ a.T
+    expected = np.maximum(inner, 0) / (1 + np.exp(-inner)) + data @ b.T
+    np.testing.assert_allclose(model.predict(data), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_net_may_use_a_value_many_times_or_do_nothing() -> None:
+    x = Input()
+    data = normal(3, 4, 2)
+    np.testing.assert_allclose(Model(Net(x, x + x * x), (4, 2)).predict(data), data + data * data, rtol=1e-6)
+    np.testing.assert_array_equal(Model(Net(x, x), (4, 2)).predict(data), data)
+    np.testing.assert_array_equal(Model(Sequential(), (4, 2)).predict(data), data)
+
+
+def test_another_nets_input_is_refused() -> None:
+    x, other = Input(), Input()
+    with pytest.raises(ConvolveError, match="another Input"):
+        Model(Net(x, ReLU()(x) + other), (4, 2))
+
+
+# a person's own loss
+
+
+def log_cosh(output: Value, target: Value) -> Value:
+    difference = output - target
+    return ops.mean(ops.log((ops.exp(difference) + ops.exp(-difference)) * 0.5))
+
+
+def test_a_loss_of_ones_own_is_differentiated_and_trained() -> None:
+    model = Model(Sequential(Conv(6, 3), Tanh(), GlobalAvgPool(), Dense(2)), (6, 6, 1), seed=1)
+    x, y = normal(8, 6, 6, 1), normal(8, 2)
+    difference = model.predict(x).astype(np.float64) - y
+    loss, gradients = model.gradients(x, y, loss=log_cosh)
+    assert loss == pytest.approx(np.log(np.cosh(difference)).mean(), rel=1e-5)
+    bias = np.tanh(difference).sum(0) / difference.size
+    np.testing.assert_allclose(gradients["dense1.bias"], bias, rtol=1e-4, atol=1e-6)
+    history = model.fit(x, y, epochs=30, batch_size=8, optimizer=optim.AdamW(0.03), loss=log_cosh)
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
+    assert model.evaluate(x, y, loss=log_cosh).keys() == {"loss"}
+
+
+# parameters
+
+
+def test_assigned_weights_are_those_that_are_used() -> None:
+    model = Model(Sequential(Conv(5, 3), Flatten(), Dense(3)), (6, 5, 2), seed=1)
+    x, y = normal(4, 6, 5, 2), np.array([0, 1, 2, 0])
+    model.predict(x)
+    model.trainer().step(x, y)
+    for seed in range(2):
+        for name, array in model.parameters.items():
+            model.parameters[name] = normal(*array.shape, seed=seed).astype(np.float64)
+        feeds = {"x": x, **model.parameters}
+        [expected] = evaluate([model.network.forward(4).output], {k: a.astype(np.float64) for k, a in feeds.items()})
+        np.testing.assert_allclose(model.predict(x), expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_array_equal(model.parameters["conv1.weight"], normal(5, 3, 3, 2, seed=seed))
+
+
+def test_parameters_are_read_only_and_refuse_what_does_not_fit() -> None:
+    model = Model(Sequential(Conv(5, 3), BatchNorm()), (6, 2))
+    assert list(model.parameters) == ["conv1.weight", "conv1.bias", "batch_norm1.scale", "batch_norm1.shift"]
+    assert list(model.statistics) == ["batch_norm1.mean", "batch_norm1.variance"]
+    with pytest.raises(ValueError, match="read-only"):
+        model.parameters["conv1.bias"][0] = 1
+    with pytest.raises(ShapeError, match=r"conv1.bias: expected an array of shape \(5,\). Received: shape \(4,\)"):
+        model.parameters["conv1.bias"] = np.zeros(4)
+    with pytest.raises(KeyError, match=r"no parameter is named 'conv2\.bias'; there are conv1\.weight"):
+        model.parameters["conv2.bias"] = np.zeros(4)
+    with pytest.raises(ConvolveError, match="cannot be deleted"):
+        del model.parameters["conv1.bias"]
+
+
+# the whole step
+
+
+def digits(count: int, shape: Shape = (28, 28, 1), classes: int = 10) -> tuple[Array, Array]:
+    random = np.random.default_rng(count)
+    return random.integers(0, 256, (count, *shape), np.uint8), random.integers(0, classes, count)
+
+
+@pytest.mark.parametrize("name", ["mlp", "lenet5", "digits"])
+def test_a_trainers_step_is_the_gradient(name: str) -> None:
+    model = Model(zoo.by_name(name).make(), (28, 28, 1), seed=2)
+    model.network.arena.poison = True
+    x, y = digits(5)
+    before = dict(model.parameters)
+    loss, gradients = model.gradients(x, y)
+    assert model.trainer(optimizer=optim.SGD(0.5)).step(x, y) == loss
+    for key, array in model.parameters.items():
+        np.testing.assert_allclose(array, before[key] - 0.5 * gradients[key], rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_are_those_of_the_reference_through_a_whole_net() -> None:
+    model = Model(zoo.digits(normalize=False), (12, 12, 1), seed=2)
+    model.network.arena.poison = True
+    x, y = normal(4, 12, 12, 1), np.array([3, 0, 9, 1], np.int32)
+    forward = model.network.forward(4, training=True)
+    loss = CrossEntropy()(forward.output, leaf("input", "y", (4,), "i4"))
+    leaves = [forward.construction.leaves[name] for name in model.parameters]
+    feeds = {"x": x, **model.parameters, **model.statistics}
+    exact = {key: a.astype(np.float64) for key, a in feeds.items()} | {"y": y}
+    expected = evaluate([loss, *differentiate(loss, leaves)], exact)
+    found_loss, found = model.gradients(x, y)
+    assert found_loss == pytest.approx(expected[0], rel=1e-5)
+    for (name, array), true in zip(found.items(), expected[1:], strict=True):
+        assert np.abs(array - true).max() <= 1e-4 * np.abs(true).max(), name
+
+
+def test_a_partial_last_batch_is_trained_with_its_true_mean() -> None:
+    x, y = digits(10)
+    model, other = (Model(zoo.lenet5(), (28, 28, 1), seed=1) for _ in range(2))
+    optimizer = optim.SGD(0.01, momentum=0.9)
+    history = model.fit(x, y, epochs=1, batch_size=4, optimizer=optimizer, seed=7)
+    order = order_of(10, seed=7, epoch=0)
+    trainer = other.trainer(optimizer=optimizer, seed=7)
+    batches = [order[:4], order[4:8], order[8:]]
+    losses = [trainer.step(x[chosen], y[chosen]) * len(chosen) for chosen in batches]
+    assert history["loss"][0] == pytest.approx(sum(losses) / 10, rel=1e-6)
+    for name, array in model.parameters.items():
+        np.testing.assert_array_equal(array, other.parameters[name])
+
+
+# how many kernels a net needs
+
+
+class Sketch(Network):
+    """A network whose programs stay graphs: no kernel is compiled, no memory taken."""
+
+    def executable(self, key: object, build: Any, fused: bool = True) -> Any:
+        return build()
+
+
+def specs_of(name: str, batch: int, training: bool) -> set[Any]:
+    """The kernels of a net's prediction or training step."""
+    entry = zoo.by_name(name)
+    network = Sketch(entry.make(), entry.input_shape)
+    graph: Any = Graph({"output": network.forward(batch).output})
+    if training:
+        x, y = np.empty((batch, *entry.input_shape), np.float32), np.empty(batch, np.int32)
+        graph = Trainer(network, "cross_entropy", optim.SGD(0.1, momentum=0.9)).executable(x, y)
+    return {call.spec for call in compile_graph(graph).calls}
+
+
+KERNELS = {
+    # net: kernels to predict, and to train
+    "mlp": (4, 14),
+    "lenet5": (7, 25),
+    "mnist_cnn": (8, 30),
+    "digits": (12, 42),
+    "resnet20": (14, 44),
+    "resnet32": (14, 44),
+    "resnet18": (15, 48),
+    "resnet34": (15, 48),
+}
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["predict", "train"])
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_net_needs_few_kernels(name: str, training: bool) -> None:
+    needed = specs_of(name, 16, training)
+    assert len(needed) <= KERNELS[name][training]
+    assert specs_of(name, 7, training) <= needed, "a partial batch needs kernels of its own"
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["predict", "train"])
+def test_a_deeper_net_needs_no_more_kernels(training: bool) -> None:
+    assert specs_of("resnet32", 4, training) == specs_of("resnet20", 4, training)
+
+
+def test_a_net_of_known_kernels_generates_no_code() -> None:
+    x, y = digits(6)
+    Model(zoo.lenet5(), (28, 28, 1)).trainer().step(x, y)
+    before = (statistics.compiled, statistics.loaded)
+    model = Model(zoo.lenet5(), (32, 24, 1), seed=1)
+    trainer = model.trainer()
+    for count in (9, 4):
+        trainer.step(*digits(count, (32, 24, 1)))
+    assert (statistics.compiled, statistics.loaded) == before
+
+
+# dropout
+
+
+def in_training(model: Model, x: Array, seed: int = 0, step: int = 0) -> Array:
+    """The net's output as in a training step."""
+    network = model.network
+
+    def build() -> Graph:
+        return Graph({"output": network.forward(len(x), training=True).output})
+
+    executable = network.executable(("training output", x.shape), build)
+    network.stores["random:random"][:2] = seed, step
+    return network.run(executable, {"x": x}, ("output",))["output"]
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.8])
+def test_dropout_keeps_so_many_and_the_mean(rate: float) -> None:
+    model = Model(Dropout(rate), (40, 50, 3))
+    x = np.ones((32, 40, 50, 3), np.float32)
+    y = in_training(model, x)
+    assert set(np.unique(y)) == {0.0, np.float32(1 / (1 - rate))}
+    spread = np.sqrt(rate * (1 - rate))
+    for axes in ((0, 1, 2, 3), (1, 2, 3), (0, 1, 2), (0, 3)):  # all, each image, each channel, each position
+        kept = (y > 0).mean(axes)
+        count = x.size / kept.size
+        assert np.abs(kept - (1 - rate)).max() < 5.5 * spread / np.sqrt(count)
+    neighbours = np.corrcoef((y > 0).reshape(32, -1)[:, :-1].ravel(), (y > 0).reshape(32, -1)[:, 1:].ravel())[0, 1]
+    images = np.corrcoef((y[1:] > 0).ravel(), (y[:-1] > 0).ravel())[0, 1]
+    assert max(abs(neighbours), abs(images)) < 0.02
+    np.testing.assert_array_equal(model.predict(x[:1]), x[:1])
+
+
+def test_dropout_depends_on_seed_step_layer_and_sample_alone() -> None:
+    model = Model(Dropout(0.5), (300,))
+    x = np.ones((6, 300), np.float32)
+    first = in_training(model, x, seed=1, step=2)
+    np.testing.assert_array_equal(in_training(model, x, seed=1, step=2), first)
+    np.testing.assert_array_equal(in_training(model, x[:2], seed=1, step=2), first[:2])
+    for seed, step in ((2, 2), (1, 3), (2, 1)):
+        assert 0.4 < (in_training(model, x, seed, step) != first).mean() < 0.6
+    both = Model(Sequential(Dropout(0.5), Dropout(0.5)), (300,))
+    assert 0.2 < (in_training(both, x) > 0).mean() < 0.3
+
+
+def test_dropout_differs_from_step_to_step_and_repeats_with_the_seed() -> None:
+    x, y = digits(8, (6, 6, 1))
+
+    def losses(seed: int) -> list[float]:
+        model = Model(Sequential(Flatten(), Dense(50), ReLU(), Dropout(0.5), Dense(10)), (6, 6, 1))
+        trainer = Trainer(model.network, "cross_entropy", optim.SGD(1e-30), seed)
+        return [trainer.step(x, y.astype(np.int32))[0] for _ in range(3)]
+
+    assert losses(0) == losses(0)
+    assert len(set(losses(0) + losses(1))) == 6
+
+
+# batch norm
+
+
+def test_batch_norm_is_its_formula() -> None:
+    decay, epsilon = 0.75, 1e-3
+    model = Model(BatchNorm(decay, epsilon), (5, 4, 3))
+    scale, shift = (normal(3, seed=seed) for seed in (1, 2))
+    model.parameters["batch_norm1.scale"], model.parameters["batch_norm1.shift"] = scale, shift
+    mean, variance = np.zeros(3), np.ones(3)
+    trainer = Trainer(model.network, MeanSquaredError(), optim.SGD(1e-30))
+    for step in range(3):
+        x = normal(6, 5, 4, 3, seed=step) * 3 + 100
+        axes = (0, 1, 2)
+        exact = x.astype(np.float64)
+        _, y = trainer.step(x, np.zeros_like(x))
+        expected = (exact - exact.mean(axes)) / np.sqrt(exact.var(axes) + epsilon) * scale + shift
+        np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
+        mean = decay * mean + (1 - decay) * exact.mean(axes)
+        variance = decay * variance + (1 - decay) * exact.var(axes, ddof=1)
+        np.testing.assert_allclose(model.statistics["batch_norm1.mean"], mean, rtol=1e-6)
+        np.testing.assert_allclose(model.statistics["batch_norm1.variance"], variance, rtol=1e-5)
+    expected = (x - mean) / np.sqrt(variance + epsilon) * scale + shift
+    np.testing.assert_allclose(model.predict(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_batch_norm_keeps_its_digits_far_from_zero() -> None:
+    """E[x^2] - E[x]^2 would have none left."""
+    model = Model(BatchNorm(), (64, 2))
+    x = (normal(8, 64, 2) + 4096).astype(np.float32)
+    _, y = Trainer(model.network, MeanSquaredError(), optim.SGD(1e-30)).step(x, np.zeros_like(x))
+    exact = x.astype(np.float64)
+    expected = (exact - exact.mean((0, 1))) / np.sqrt(exact.var((0, 1)) + 1e-5)
+    np.testing.assert_allclose(y, expected, atol=2e-3)
+
+
+def test_one_value_a_channel_has_no_variance() -> None:
+    model = Model(Sequential(Dense(4), BatchNorm()), (3,))
+    x, y = normal(1, 3), np.zeros(1, np.int64)
+    with pytest.raises(ShapeError, match=r"batch_norm1: .*more than one value a channel.*Received: one value"):
+        model.trainer().step(x, y)
+    assert model.predict(x).shape == (1, 4)
+    model.trainer().step(normal(2, 3), np.zeros(2, np.int64))

@@ -1,0 +1,235 @@
+"""Values and gradients of ops against PyTorch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import Array, assert_close, leaf_for, normal, run
+
+from convolve import ops
+from convolve.graph import Value, apply, differentiate
+from convolve.ops.convolution import Convolution, InputGradient
+from convolve.ops.norm import BatchNormalize, moments
+from convolve.ops.pool import Pool
+from convolve.ops.softmax import CrossEntropy, Softmax
+from convolve.window import resolve
+
+torch: Any = pytest.importorskip("torch")
+
+SIZES = {1: (13,), 2: (9, 8), 3: (6, 5, 7)}
+
+
+def foreign(array: Array) -> Any:
+    """As PyTorch wants it: channels second, in float64, with a gradient if it is a float."""
+    tensor = torch.from_numpy(array)
+    if not tensor.is_floating_point():
+        return tensor.long()
+    return (tensor.movedim(-1, 1) if tensor.ndim > 2 else tensor).double().contiguous().requires_grad_()
+
+
+def ours(tensor: Any) -> Array:
+    """Back to channels last."""
+    return (tensor.movedim(1, -1) if tensor.ndim > 2 else tensor).detach().numpy()
+
+
+def compare(
+    make: Callable[..., Value], theirs: Callable[..., Any], *arrays: Array, kinds: str = "", tolerance: float = 1e-5
+) -> None:
+    """The value, and the gradients of a sum of it with weights of its own for each element."""
+    feeds = {f"x{i}": array for i, array in enumerate(arrays)}
+    kinds = kinds or "i" * len(arrays)
+    leaves = [
+        leaf_for(key, array, {"i": "input", "p": "parameter"}[kind])
+        for (key, array), kind in zip(feeds.items(), kinds, strict=True)
+    ]
+    y = make(*(ops.cast(v) if kind == "i" and v.dtype == "f4" else v for v, kind in zip(leaves, kinds, strict=True)))
+    feeds["weights"] = normal(y.shape, 77)
+    floats = [v for v in leaves if v.dtype == "f4"]
+    gradients = differentiate(ops.sum(y * leaf_for("weights", feeds["weights"])), floats)
+    tensors = [foreign(array) for array in arrays]
+    expected = theirs(*tensors)
+    expected.backward(foreign(feeds["weights"]).detach())
+    for got, true in zip(
+        run([y, *gradients], feeds), [expected, *(t.grad for t in tensors if t.requires_grad)], strict=True
+    ):
+        assert_close(got, ours(true), tolerance)
+
+
+def convolve_with(rank: int) -> Callable[..., Any]:
+    return (torch.nn.functional.conv1d, torch.nn.functional.conv2d, torch.nn.functional.conv3d)[rank - 1]
+
+
+@pytest.mark.parametrize(
+    ("rank", "stride", "dilation", "padding"), list(product((1, 2, 3), (1, 2, 3), (1, 2), (0, 1, 2))), ids=str
+)
+def test_convolution(rank: int, stride: int, dilation: int, padding: int) -> None:
+    size = SIZES[rank]
+    window = resolve(3, stride, dilation, padding, size)
+    compare(
+        lambda x, w, b: apply(Convolution(window), x, w) + b,
+        lambda x, w, b: convolve_with(rank)(x, w, b, stride=stride, padding=padding, dilation=dilation),
+        *(normal((2, *size, 5)), normal((18, *window.kernel, 5), 1), normal((18,), 2)),
+        kinds="ipp",
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+def test_same_padding(rank: int, size: int) -> None:
+    kernel = tuple(range(size, size + rank))
+    window = resolve(kernel, 1, 1, "same", SIZES[rank])
+    compare(
+        lambda x, w: apply(Convolution(window), x, w),
+        lambda x, w: convolve_with(rank)(x, w, padding="same"),
+        *(normal((2, *SIZES[rank], 3)), normal((4, *kernel, 3), 1)),
+        kinds="ip",
+    )
+
+
+@pytest.mark.parametrize(("rank", "stride", "padding"), list(product((1, 2, 3), (1, 2, 3), (0, 1))), ids=str)
+def test_transposed_convolution(rank: int, stride: int, padding: int) -> None:
+    small = SIZES[rank]
+    size = tuple((n - 1) * stride - 2 * padding + 3 for n in small)
+    window = resolve(3, stride, 1, padding, size)
+    transposed = (
+        torch.nn.functional.conv_transpose1d,
+        torch.nn.functional.conv_transpose2d,
+        torch.nn.functional.conv_transpose3d,
+    )[rank - 1]
+    compare(
+        lambda x, w: apply(InputGradient(window, size), x, w),
+        lambda x, w: transposed(x, w, stride=stride, padding=padding),
+        *(normal((2, *small, 6)), normal((6, *window.kernel, 5), 1)),
+        kinds="ip",
+    )
+
+
+def test_dense() -> None:
+    compare(
+        lambda x, w, b: apply(Convolution(resolve((), (), (), "valid", ())), x, w) + b,
+        torch.nn.functional.linear,
+        *(normal((9, 50)), normal((21, 50), 1), normal((21,), 2)),
+        kinds="ipp",
+    )
+
+
+POOLS = list(product((1, 2, 3), ((2, 2, 0), (3, 2, 1), (3, 1, 1), (2, 3, 0), (4, 2, 2))))
+
+
+@pytest.mark.parametrize(("rank", "window"), POOLS, ids=str)
+def test_max_pool(rank: int, window: tuple[int, int, int]) -> None:
+    kernel, stride, padding = window
+    pool = (torch.nn.functional.max_pool1d, torch.nn.functional.max_pool2d, torch.nn.functional.max_pool3d)[rank - 1]
+    compare(
+        lambda x: apply(Pool("max", resolve(kernel, stride, 1, padding, SIZES[rank])), x),
+        lambda x: pool(x, kernel, stride, padding),
+        normal((2, *SIZES[rank], 11)),
+    )
+
+
+@pytest.mark.parametrize("count_padding", [True, False])
+@pytest.mark.parametrize(("rank", "window"), POOLS, ids=str)
+def test_avg_pool(rank: int, window: tuple[int, int, int], count_padding: bool) -> None:
+    kernel, stride, padding = window
+    pool = (torch.nn.functional.avg_pool1d, torch.nn.functional.avg_pool2d, torch.nn.functional.avg_pool3d)[rank - 1]
+    compare(
+        lambda x: apply(Pool("avg", resolve(kernel, stride, 1, padding, SIZES[rank]), count_padding), x),
+        lambda x: pool(x, kernel, stride, padding, count_include_pad=count_padding),
+        normal((2, *SIZES[rank], 11)),
+    )
+
+
+def test_max_pool_lets_nan_win() -> None:
+    x = normal((1, 8, 8, 3))
+    x[0, 3, 3, 1] = np.nan
+    compare(
+        lambda v: apply(Pool("max", resolve(3, 2, 1, 1, (8, 8))), v),
+        lambda v: torch.nn.functional.max_pool2d(v, 3, 2, 1),
+        x,
+    )
+
+
+@pytest.mark.parametrize("shape", [(6, 9), (4, 13, 5), (3, 7, 6, 5), (2, 4, 3, 5, 7)], ids=str)
+def test_batch_norm(shape: tuple[int, ...]) -> None:
+    """In training: normalised by the batch's moments, through which gradients flow."""
+    compare(
+        lambda x, scale, shift: apply(BatchNormalize(1e-5), x, moments(x), scale, shift),
+        lambda x, scale, shift: torch.nn.functional.batch_norm(x, None, None, scale, shift, training=True),
+        *(normal(shape) * 2 + 3, normal(shape[-1:], 1), normal(shape[-1:], 2)),
+        kinds="ipp",
+        tolerance=3e-5,  # dx is a difference of sums over the batch
+    )
+
+
+def test_running_moments() -> None:
+    """decay = 1 - momentum, and the variance unbiased."""
+    x = normal((4, 5, 6, 7)) * 2 + 3
+    count, decay = x.size // 7, 0.9
+    found = moments(ops.cast(leaf_for("x", x)))
+    [got] = run([found], {"x": x})
+    mean, variance = torch.zeros(7).double(), torch.ones(7).double()
+    torch.nn.functional.batch_norm(foreign(x).detach(), mean, variance, training=True, momentum=1 - decay)
+    assert_close((1 - decay) * got[0], mean.numpy())
+    assert_close(decay + (1 - decay) * got[1] * count / (count - 1), variance.numpy())
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("classes", [2, 10, 37])
+def test_cross_entropy(classes: int, smoothing: float) -> None:
+    labels = (np.arange(12, dtype=np.int32) * 5) % classes
+    compare(
+        lambda x, known: apply(CrossEntropy(smoothing), x, known),
+        lambda x, known: torch.nn.functional.cross_entropy(x, known, reduction="none", label_smoothing=smoothing),
+        *(normal((12, classes)) * 5, labels),
+    )
+
+
+@pytest.mark.parametrize("shape", [(5, 10), (3, 4, 7)], ids=str)
+def test_softmax(shape: tuple[int, ...]) -> None:
+    compare(
+        lambda x: apply(Softmax(), x),
+        lambda x: torch.softmax(x, 1),  # channels are second there
+        normal(shape) * 3,
+    )
+
+
+ACTIVATIONS: dict[str, tuple[Callable[[Value], Value], Callable[[Any], Any]]] = {
+    "relu": (ops.relu, torch.relu),
+    "leaky_relu": (
+        lambda x: ops.where(ops.greater(x, 0.0), x, x * 0.2),
+        lambda x: torch.nn.functional.leaky_relu(x, 0.2),
+    ),
+    "sigmoid": (ops.sigmoid, torch.sigmoid),
+    "tanh": (ops.tanh, torch.tanh),
+    "gelu": (lambda x: x * (ops.erf(x * math.sqrt(0.5)) * 0.5 + 0.5), torch.nn.functional.gelu),
+    "silu": (lambda x: x * ops.sigmoid(x), torch.nn.functional.silu),
+    "erf": (ops.erf, torch.erf),
+    "exp": (ops.exp, torch.exp),
+    "log": (lambda x: ops.log(ops.square(x) + 0.1), lambda x: torch.log(x**2 + 0.1)),
+    "sqrt": (lambda x: ops.sqrt(ops.absolute(x) + 0.1), lambda x: torch.sqrt(x.abs() + 0.1)),
+    "reciprocal": (lambda x: 1.0 / (ops.square(x) + 1.0), lambda x: 1 / (x**2 + 1)),
+    "clip": (lambda x: ops.minimum(ops.maximum(x, -1.0), 1.5), lambda x: x.clamp(-1, 1.5)),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation(name: str) -> None:
+    make, theirs = ACTIVATIONS[name]
+    compare(make, theirs, normal((3, 37)) * 3)
+
+
+@pytest.mark.parametrize("axes", [(0,), (1,), (0, 1)], ids=str)
+def test_reductions(axes: tuple[int, ...]) -> None:
+    x = normal((7, 21))
+    compare(lambda v: ops.mean(ops.square(v), axes), lambda v: (v**2).mean(axes), x)
+    compare(lambda v: ops.max(v, axes), lambda v: v.amax(axes), x)
+
+
+def test_mean_squared_error() -> None:
+    compare(lambda x, t: ops.mean(ops.square(x - t)), torch.nn.functional.mse_loss, normal((5, 6)), normal((5, 6), 1))

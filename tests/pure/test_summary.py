@@ -1,0 +1,305 @@
+"""Summaries: counts against published ones and compiled programs, receptive fields against the gradient's footprint."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from convolve import (
+    Add,
+    AvgPool,
+    Concat,
+    Conv,
+    Dense,
+    Flatten,
+    GlobalAvgPool,
+    Input,
+    Layer,
+    MaxPool,
+    Multiply,
+    Net,
+    ReLU,
+    Residual,
+    Sequential,
+    Sigmoid,
+    Softmax,
+    ops,
+    zoo,
+)
+from convolve.errors import ShapeError
+from convolve.graph import Graph, Value, differentiate, evaluate, leaf
+from convolve.native.kernels.pointwise import Pointwise
+from convolve.network import Network
+from convolve.passes import compile_graph
+from convolve.view.summary import Summary, receptive_fields, summarise
+
+Shape = tuple[int, ...]
+
+
+def network_of(name: str) -> Network:
+    entry = zoo.by_name(name)
+    return Network(entry.make(), entry.input_shape)
+
+
+def summary_of(net: Layer, input_shape: Shape) -> Summary:
+    return summarise(Network(net, input_shape))
+
+
+# counts
+
+PUBLISHED = {
+    # net: parameters, multiply-adds of a sample
+    "mlp": (79_400, 79_400),
+    "lenet5": (61_706, 416_520),
+    "mnist_cnn": (1_199_882, 11_992_448),
+    "resnet20": (272_474, 40_813_184),
+    "resnet32": (466_906, 69_124_736),
+    "resnet56": (855_770, 125_747_840),
+    "resnet18": (11_689_512, 1_814_073_344),
+    "resnet34": (21_797_672, 3_663_761_408),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_counts_are_the_published_ones(name: str) -> None:
+    found = summarise(network_of(name))
+    assert (found.parameters, found.multiply_adds) == PUBLISHED[name]
+    assert found.parameter_bytes == 4 * found.parameters
+
+
+@pytest.mark.parametrize("name", ["mlp", "lenet5", "mnist_cnn", "digits", "resnet20"])
+def test_multiply_adds_are_those_of_the_compiled_program(name: str) -> None:
+    network = network_of(name)
+    for batch in (1, 5):
+        calls = compile_graph(Graph({"output": network.forward(batch).output})).calls
+        flops = sum(call.flops for call in calls if not isinstance(call.spec, Pointwise))
+        assert flops == 2 * batch * summarise(network).multiply_adds
+
+
+@pytest.mark.parametrize("name", zoo.NETS)
+def test_a_block_counts_what_is_in_it_and_the_net_what_is_in_its_rows(name: str) -> None:
+    network = network_of(name)
+    found = summarise(network)
+    assert found.parameters == sum(math.prod(spec.shape) for spec in network.specs.values())
+    for count in ("parameters", "multiply_adds"):
+        assert sum(getattr(row, count) for row in found.rows if row.depth == 0) == getattr(found, count)
+        for block in found.rows:
+            inner = [r for r in found.rows if r.path.rpartition(".")[0] == block.path]
+            assert all(r.depth == block.depth + 1 for r in inner)
+            assert not inner or sum(getattr(r, count) for r in inner) == getattr(block, count)
+
+
+def test_activations_are_counted_once_and_views_take_nothing() -> None:
+    net = Sequential(Conv(8, 3), ReLU(), Residual(Conv(8, 3)), Flatten(), Dense(10))
+    found = summary_of(net, (6, 6, 1))
+    assert found.activation_bytes == 4 * (2 * 6 * 6 * 8 + 6 * 6 * 8 + 10)
+
+
+def test_a_layer_of_ones_own_is_counted_by_its_ops() -> None:
+    class Twice(Layer):
+        name = None
+
+        def build(self, scope: Any, *inputs: Value) -> Value:
+            scale = scope.parameter("scale", inputs[0].shape[-1:], "ones")
+            return scope.apply(Conv(4, 3), inputs[0] * scale) + scope.apply(Conv(4, 1), inputs[0])
+
+    [own, first, second] = summary_of(Twice(), (5, 5, 2)).rows
+    assert (own.kind, own.parameters, own.multiply_adds) == ("Twice", 2 + 76 + 12, 25 * 4 * (18 + 2))
+    assert (first.parameters, second.parameters, own.pads, own.receptive_field) == (76, 12, None, (3, 3))
+
+
+# windows
+
+
+def test_pads_are_those_that_the_layer_resolved() -> None:
+    net = Sequential(Conv(4, 3, stride=2), MaxPool(2), Conv(4, (2, 3), padding=((1, 0), (2, 2))), AvgPool(2), ReLU())
+    rows = summary_of(net, (28, 27, 1)).rows
+    assert [row.pads for row in rows] == [
+        *(((0, 1), (1, 1)), ((0, 0), (0, 0)), ((1, 0), (2, 2)), ((0, 0), (0, 0)), None),
+    ]
+    assert [row.output_shape for row in rows] == [(14, 14, 4), (7, 7, 4), (7, 9, 4), (3, 4, 4), (3, 4, 4)]
+
+
+def test_positions_that_no_window_reads_are_counted() -> None:
+    net = Sequential(MaxPool((2, 3)), Conv(4, 1, stride=2, padding=0), Conv(2, 3, stride=2, padding=1), ReLU())
+    assert [row.unread for row in summary_of(net, (15, 13, 1)).rows] == [(1, 1), (3, 2), (0, 0), None]
+
+
+# receptive fields
+
+
+def footprints(network: Network, x: Value, output: Value) -> list[tuple[int, int]]:
+    """First and last input position, per dimension, that the output's middle position depends on by its gradient."""
+    random = np.random.default_rng(0)
+    place = (0, *(n // 2 for n in output.shape[1:-1]))
+    middle = np.zeros(output.shape)
+    middle[place] = random.uniform(0.1, 1, output.shape[-1])
+    loss = ops.sum(output * leaf("input", "mask", output.shape))
+    feeds = {name: random.uniform(0.1, 1, spec.shape) for name, spec in network.specs.items()}
+    feeds |= {"x": random.uniform(0.1, 1, x.shape), "mask": middle}
+    [gradient] = evaluate(differentiate(loss, [x]), feeds)
+    return [(int(p.min()), int(p.max())) for p in np.nonzero(gradient)[1:-1]]
+
+
+def assert_field_is_footprint(net: Layer, input_shape: Shape) -> None:
+    """The interval of the middle position, cut at the image's edges, is exactly what the gradient reaches."""
+    network = Network(net, input_shape)
+    built = network.forward(1)
+    field = receptive_fields(built.input, built.output)[built.output.serial]
+    middle = [n // 2 for n in built.output.shape[1:-1]] or [0] * len(field)
+    expected = [
+        (max(0, o * i.jump + i.low), min(n - 1, o * i.jump + i.high))
+        for o, i, n in zip(middle, field, input_shape[:-1], strict=True)
+    ]
+    assert footprints(network, built.input, built.output) == expected
+
+
+def _branches() -> Net:
+    x = Input()
+    h = Conv(2, 3)(x)
+    gate = Sigmoid()(Conv(2, 1)(h))
+    wide = Conv(2, 3, dilation=2)(h)
+    return Net(x, Multiply()(Add()(h, wide), gate))
+
+
+def _joined() -> Net:
+    x = Input()
+    return Net(x, Concat()(Conv(2, (2, 1))(x), Conv(3, (1, 4))(x), x))
+
+
+def _gated() -> Net:
+    x = Input()
+    h = Conv(2, 3)(x)
+    return Net(x, h + Conv(2, 1)(AvgPool(3, stride=1, padding="same")(h)))
+
+
+NETS: list[tuple[Layer, Shape]] = [
+    (Conv(2, 3), (12, 11, 1)),
+    (Sequential(Conv(2, 5, stride=2), Conv(2, 3, dilation=2), ReLU(), Conv(1, 2)), (40, 37, 1)),
+    (Sequential(Conv(2, 3, padding="valid"), AvgPool(2), Conv(2, 3, padding=((3, 0),))), (32, 2)),
+    (Sequential(Residual(Conv(2, 3), Conv(2, 3)), AvgPool(3, stride=2), Residual(Conv(2, 4))), (30, 30, 2)),
+    (Sequential(Conv(2, 3), Conv(2, (1, 2, 3), stride=(2, 1, 3))), (9, 10, 14, 1)),
+    (_branches(), (24, 24, 2)),
+    (_joined(), (9, 9, 1)),
+    (_gated(), (12, 12, 1)),
+    (Sequential(Conv(2, 3), Softmax(), Conv(2, 3)), (12, 2)),
+    (Sequential(Conv(2, 3, padding="valid"), AvgPool(2), GlobalAvgPool(), Dense(3)), (12, 13, 1)),
+    (Sequential(AvgPool(3), Flatten(), Dense(3)), (11, 10, 2)),
+    (Sequential(Flatten(), Softmax()), (3, 2)),
+]
+
+
+@pytest.mark.parametrize(("net", "input_shape"), NETS, ids=range(len(NETS)))
+def test_receptive_fields_are_footprints_of_the_gradient(net: Layer, input_shape: Shape) -> None:
+    assert_field_is_footprint(net, input_shape)
+
+
+@st.composite
+def stacks(draw: st.DrawFn) -> list[Layer]:
+    """Windows upon windows, some with a branch beside them."""
+    layers: list[Layer] = []
+    for _ in range(draw(st.integers(1, 4))):
+        kernel, stride, dilation = draw(st.integers(1, 4)), draw(st.integers(1, 3)), draw(st.integers(1, 2))
+        padding = draw(st.sampled_from(["same", "valid", 1, ((0, 2),), ((3, 0),)]))
+        kind = draw(st.sampled_from(["conv", "pool", "residual"]))
+        if kind == "conv":
+            layers.append(Conv(2, kernel, stride, padding, dilation))
+        elif kind == "pool":
+            layers.append(AvgPool(kernel, stride))
+        else:
+            layers.append(
+                Residual(Conv(2, kernel, dilation=dilation), Conv(2, 2), shortcut=Conv(2, draw(st.integers(1, 5))))
+            )
+    return layers
+
+
+@given(stacks(), st.integers(20, 60))
+def test_receptive_fields_of_any_stack(layers: Sequence[Layer], size: int) -> None:
+    try:
+        Network(Sequential(*layers), (size, 1))
+    except ShapeError:  # a window does not fit
+        return
+    assert_field_is_footprint(Sequential(*layers), (size, 1))
+
+
+def test_receptive_fields_of_known_nets() -> None:
+    fields = {row.path: row.receptive_field for row in summarise(network_of("resnet18")).rows}
+    assert fields["max_pool1"] == (11, 11)
+    assert fields["layer4_1"] == (435, 435)  # Araujo et al., 2019, table 1
+    assert summary_of(Dense(10), (784,)).rows[0].receptive_field == ()
+
+
+def test_a_cut_moves_what_is_seen() -> None:
+    class Differences(Layer):
+        name = None
+
+        def build(self, scope: Any, *inputs: Value) -> Value:
+            [x] = inputs
+            n = x.shape[1]
+            return ops.cut(x, 1, 2, n) - ops.cut(x, 1, 0, n - 2)
+
+    assert summary_of(Differences(), (9, 1)).rows[0].receptive_field == (3,)
+    assert_field_is_footprint(Sequential(Conv(2, 2), Differences(), Conv(2, 3, stride=2)), (20, 1))
+
+
+def test_what_mixes_positions_sees_all_of_them() -> None:
+    class Turned(Layer):
+        name = None
+
+        def build(self, scope: Any, *inputs: Value) -> Value:
+            [x] = inputs
+            return scope.apply(Conv(1, 1), ops.max(x, axes=1))
+
+    assert summary_of(Turned(), (5, 4, 3)).rows[0].receptive_field == (5, 4)
+
+
+# what people see
+
+TABLE = """\
+layer                     output    pads  unread  parameters  multiply-adds     sees
+------------------------------------------------------------------------------------
+conv1      Conv      14 x 14 x 8  0+1, 1                  80         14,112    3 x 3
+block      Residual  14 x 14 x 8                         848        163,072    9 x 7
+  conv1    Conv      14 x 14 x 8  1+2, 1                 776        150,528    9 x 7
+  relu1    ReLU      14 x 14 x 8                                               9 x 7
+  conv2    Conv      14 x 14 x 8       0                  72         12,544    3 x 3
+max_pool1  MaxPool     4 x 4 x 8       0   2 x 2                             13 x 11
+flatten1   Flatten           128                                             13 x 11
+dense1     Dense              10                       1,290          1,280  31 x 29
+------------------------------------------------------------------------------------
+2,218 parameters (0.01 MB); a sample takes 178,464 multiply-adds and 0.03 MB of activations"""
+
+
+def test_a_summary_prints_as_a_table() -> None:
+    block = Residual(Conv(8, (4, 3)), ReLU(), shortcut=Conv(8, 1), name="block")
+    found = summary_of(Sequential(Conv(8, 3, stride=2), block, MaxPool(3), Flatten(), Dense(10)), (28, 27, 1))
+    assert str(found) == repr(found) == TABLE
+
+
+def test_a_summary_is_json() -> None:
+    found = summary_of(Sequential(Conv(8, 3), Flatten(), Dense(10)), (8, 8, 1))
+    read = json.loads(json.dumps(found.as_dict()))
+    assert read["parameters"] == found.parameters
+    assert read["rows"][0] == {
+        "path": "conv1",
+        "kind": "Conv",
+        "depth": 0,
+        "output_shape": [8, 8, 8],
+        "pads": [[1, 1], [1, 1]],
+        "unread": [0, 0],
+        "parameters": 80,
+        "multiply_adds": 4608,
+        "receptive_field": [3, 3],
+    }
+
+
+def test_columns_without_anything_are_left_out() -> None:
+    heads = str(summary_of(Dense(3), (4,))).splitlines()[0].split()
+    assert heads == ["layer", "output", "parameters", "multiply-adds"]
