@@ -181,10 +181,14 @@ def _case(op: Op, *arrays: Array) -> Case:
     return Case(op, lambda *leaves: apply(op, *leaves), arrays)
 
 
+SCALES = np.array([0.01, 0.1, 0.5, 1, 3], np.float32)
+"""Numbers large and small, so that no kink goes unseen."""
+
+
 def _pointwise_cases() -> list[Case]:
     cases = []
     for function, row in TABLE.items():
-        arrays = [normal((2, 3, 5), seed) for seed in range(row.arity)]
+        arrays = [normal((2, 3, 5), seed) * SCALES for seed in range(row.arity)]
         if function in ("log", "sqrt"):
             arrays = [np.abs(a) + 0.1 for a in arrays]
         if function == "divide":

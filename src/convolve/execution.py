@@ -19,7 +19,7 @@ class Arena:
     """Memory that all programs of a network share, one run at a time."""
 
     def __init__(self) -> None:
-        self.memory = aligned(0)
+        self.memory, self.address = aligned(0), 0
         self.poison = False
 
     def reserve(self, size: int) -> None:
@@ -27,10 +27,7 @@ class Arena:
         if self.memory.nbytes < size:
             self.memory = aligned(0)
             self.memory = aligned(size, alignment=4096)
-
-    @property
-    def address(self) -> int:
-        return int(self.memory.ctypes.data)
+            self.address = int(self.memory.ctypes.data)
 
 
 class Executable:
@@ -112,7 +109,7 @@ class Executable:
             self._arena_address = address
             self._views.clear()
         for name, array in inputs.items():
-            at = array.__array_interface__["data"][0]
+            at = array.ctypes.data
             for slot, offset in self._inputs.get(name, ()):
                 self._arguments[slot] = at + offset
         if self.arena.poison:

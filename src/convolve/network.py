@@ -12,7 +12,7 @@ import numpy as np
 from convolve.errors import ConvolveError, ShapeError
 from convolve.execution import Arena, Executable
 from convolve.graph import Graph, Shape, Value, leaf
-from convolve.layers import Construction, Layer, Parameter, Scope, Sequential
+from convolve.layers import Construction, Layer, Parameter, Scope
 from convolve.native.workers import aligned, default_threads
 from convolve.ops import cast
 from convolve.passes import compile_graph, packed_leaves
@@ -44,13 +44,14 @@ class Network:
         arrays: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """`arrays` gives all parameters and statistics by key, instead of their first values from `seed`."""
-        self.net = net if isinstance(net, Sequential) else Sequential(net)
+        self.net = net
         self.input_shape = _checked_shape(input_shape)
         if threads is not None and (not isinstance(threads, int) or threads < 1):
             raise ConvolveError(f"threads must be a positive number or None. Received: threads={threads!r}")
         self.threads = threads or default_threads()
         self.lock = threading.RLock()
         self.arena = Arena()
+        self.user: object = None
         self.stores: dict[str, np.ndarray] = {}
         self.layouts: dict[str, tuple[Shape, bool]] = {}
         self._programs: OrderedDict[object, Executable] = OrderedDict()

@@ -74,10 +74,9 @@ class Standardise(Layer):
         channels = x.shape[-1]
         spread = scope.statistic("spread", (channels,), 1.0)
         if scope.training:
-            axes = tuple(range(len(x.shape) - 1))
-            now = ops.max(ops.absolute(x), axes) + 0.1
-            scope.update(spread, spread * self.decay + now * (1 - self.decay))
-            spread = now
+            largest = ops.max(ops.absolute(x), tuple(range(len(x.shape) - 1)))
+            old, spread = spread, spread * self.decay + largest * (1 - self.decay)
+            scope.update(old, spread)
         slope = scope.parameter("slope", (channels,), "ones")
         return scope.apply(Conv(3, 1), ops.where(ops.greater(x, 0.0), x, x * slope) / spread)
 

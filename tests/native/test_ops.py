@@ -34,7 +34,7 @@ from convolve.native.kernels import winograd
 from convolve.native.kernels.pointwise import Pointwise as PointwiseKernel
 from convolve.ops.convolution import Convolution
 from convolve.ops.norm import BatchNormalize, moments
-from convolve.ops.pool import Pool
+from convolve.ops.pool import Pool, PoolGradient
 from convolve.ops.softmax import CrossEntropy, Softmax
 from convolve.passes import compile_graph
 from convolve.window import Pads, Window, resolve
@@ -339,6 +339,7 @@ def test_weights_may_be_computed_and_looked_at() -> None:
         ops.cut(w, 0, 3, 17) * 2.0,
         ops.reshape(w, (18, 9)),
         scaled,
+        w * 2.0 + scaled,
         w,
     ]
     check(roots, {"x": normal(x.shape), "w": normal(w.shape, 1), "s": normal(scale.shape, 2)})
@@ -363,7 +364,17 @@ def test_integers_are_read_as_they_are(dtype: str) -> None:
     y = apply(Convolution(resolve(3, 1, 1, "same", (7, 6))), image, w)
     pooled = apply(Pool("max", resolve(2, 2, 1, "valid", (7, 6))), image)
     check(
-        [image, v * (1 / 255), ops.sum(v, (1, 2)), ops.max(image, -1), y, pooled, ops.cut(image, 1, 2, 6)],
+        [
+            v,
+            ops.cut(v, 1, 2, 6),
+            image,
+            v * (1 / 255),
+            ops.sum(v, (1, 2)),
+            ops.max(image, -1),
+            y,
+            pooled,
+            ops.cut(image, 1, 2, 6),
+        ],
         {"x": x, "w": normal(w.shape)},
     )
 
@@ -383,15 +394,16 @@ def test_what_is_not_finite_goes_where_the_definition_says(bad: float) -> None:
     x = normal((2, 9, 17))
     x[0, 3, 5] = x[1, 8, 16] = bad
     v, y = leaf_for("x", x), leaf("input", "y", x.shape)
-    window = resolve(3, 2, 1, ((1, 1),), (9,))
+    window, dy = resolve(3, 2, 1, ((1, 1),), (9,)), normal((2, 5, 17), 2)
     z = ops.cast(v)
     roots = [
         *(ops.relu(z), ops.maximum(z, y), ops.maximum(y, z), ops.minimum(z, y), ops.absolute(z), ops.exp(z)),
         *(apply(Pool(kind, window), z) for kind in ("max", "avg")),
+        apply(PoolGradient("max", window), z, leaf_for("dy", dy)),
         *(reduce(z, axes) for reduce in (ops.max, ops.sum) for axes in ((1,), (2,), (0, 1, 2))),
     ]
     with np.errstate(invalid="ignore", over="ignore"):
-        check(roots, {"x": x, "y": normal(x.shape, 1)})
+        check(roots, {"x": x, "y": normal(x.shape, 1), "dy": dy})
 
 
 def test_a_bad_image_leaves_the_others_alone() -> None:
@@ -448,3 +460,19 @@ def test_a_leaf_may_become_another_leaf_or_share_its_new_value() -> None:
     assert_close(state["a"], feeds["a"] + feeds["b"])
     assert_close(state["b"], feeds["a"] + feeds["b"])
     assert_close(state["c"], feeds["a"])
+
+
+def test_an_update_may_need_the_new_values_of_others() -> None:
+    """Of one shape and of another, a sum among them: none is taken before it has been made."""
+    v, t, n, w = (leaf("state", key, shape) for key, shape in (("v", (40,)), ("t", ()), ("n", ()), ("w", (40,))))
+    feeds = {key: normal(shape, 5) for key, shape in (("v", (40,)), ("t", ()), ("n", ()), ("w", (40,)))}
+    velocity = v * 0.9 + w
+    count = t + 1.0
+    norm = ops.sum(ops.square(velocity))
+    graph = Graph({}, [(v, velocity), (t, count), (n, norm), (w, w - velocity * count * norm)])
+    true = values_of(graph, feeds)
+    for fused in (True, False):
+        machine = Machine(graph, feeds, fused)
+        machine.run()
+        for key, got in machine.state().items():
+            assert_close(got, true[key])

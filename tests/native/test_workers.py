@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -93,8 +94,7 @@ def test_every_piece_of_every_call_is_done_once(threads: int) -> None:
 
 def test_a_late_worker_goes_by_the_number_of_threads_of_its_own_job() -> None:
     """Thread 2 sits out a job of two; before it looks, most of the next job's words have been written."""
-    shared = aligned(Word.WORDS * LINE, np.int64, 4096)
-    counts = aligned(1, np.int64)
+    shared, counts = aligned(Word.WORDS, np.int64, 4096), aligned(1, np.int64)
     address, arguments = np.array([shared.ctypes.data], np.int64), np.array([counts.ctypes.data], np.int64)
     row = np.array([dispatch(Count()), arguments.ctypes.data, 1, 0], np.int64)
     counter = np.zeros(LINE, np.int64)
@@ -102,14 +102,8 @@ def test_a_late_worker_goes_by_the_number_of_threads_of_its_own_job() -> None:
     publish, serve = function(dispatch(Run())), function(dispatch(Serve()))
 
     def write(threads: int, calls: int) -> None:
-        words = {
-            Word.THREADS: threads,
-            Word.COUNT: calls,
-            Word.CALLS: row.ctypes.data,
-            Word.COUNTERS: counter.ctypes.data,
-        }
-        for word, value in words.items():
-            shared[word * LINE] = value
+        shared[Word.THREADS], shared[Word.COUNT] = threads, calls
+        shared[Word.CALLS], shared[Word.COUNTERS] = row.ctypes.data, counter.ctypes.data
 
     write(threads=2, calls=0)
     publish(address.ctypes.data, 0, None)
@@ -117,12 +111,15 @@ def test_a_late_worker_goes_by_the_number_of_threads_of_its_own_job() -> None:
     born = np.array([shared.ctypes.data, 0], np.int64)
     late = threading.Thread(target=serve, args=(born.ctypes.data, 2, None), daemon=True)
     late.start()
-    while not shared[Word.JOB_SLEEPERS * LINE]:
-        pass
-    shared[Word.QUIT * LINE] = 1
+    looks = 0
+    while not shared[Word.JOB_SLEEPERS]:
+        looks += 1
+        assert looks < 10_000_000, "the worker never waits for another job"
+    shared[Word.QUIT] = 1
     write(threads=2, calls=0)
     publish(address.ctypes.data, 0, None)
-    late.join()
+    late.join(20)
+    assert not late.is_alive()
     assert counts[0] == 0
 
 
@@ -135,6 +132,7 @@ def child_digest(m: Machine) -> bytes:
     child = os.fork()
     if child == 0:
         code = 1
+        signal.alarm(30)  # better killed than waiting forever
         try:
             os.close(read)
             with os.fdopen(write, "wb") as pipe:

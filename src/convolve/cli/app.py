@@ -88,10 +88,10 @@ def _sentence(error: Exception) -> str:
 # options
 
 
-def _whole(least: int) -> Callable[[click.Context, click.Parameter, int | None], int | None]:
+def _whole(least: int, most: int) -> Callable[[click.Context, click.Parameter, int | None], int | None]:
     def check(context: click.Context, parameter: click.Parameter, value: int | None) -> int | None:
-        if value is not None and not least <= value < 2**63:
-            raise click.BadParameter(f"expected a whole number, {least} or more. Received: {value}")
+        if value is not None and not least <= value <= most:
+            raise click.BadParameter(f"expected a whole number from {least} to {most}. Received: {value}")
         return value
 
     return check
@@ -103,14 +103,16 @@ def _rate(context: click.Context, parameter: click.Parameter, value: float | Non
     return value
 
 
-def _whole_option(name: str, help: str, least: int = 1, default: int | None = None) -> Callable[[Command], Command]:
-    return click.option(name, type=int, callback=_whole(least), default=default, metavar="N", help=help)
+def _whole_option(
+    name: str, help: str, least: int = 1, most: int = 1_000_000, default: int | None = None
+) -> Callable[[Command], Command]:
+    return click.option(name, type=int, callback=_whole(least, most), default=default, metavar="N", help=help)
 
 
 _quiet = click.option("--quiet", is_flag=True, help="Print nothing but the result itself.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 _version = click.version_option(__version__, prog_name="convolve", message="%(prog)s %(version)s")
-_threads = _whole_option("--threads", "Threads to compute with; the result does not depend on it.")
+_threads = _whole_option("--threads", "Threads to compute with; the result does not depend on it.", most=256)
 
 
 class _InOrder(click.Group):
@@ -147,7 +149,7 @@ def _shared(function: Command) -> Command:
 @_whole_option("--epochs", "How often every training image is seen.")
 @click.option("--out", metavar="DIR", help="Folder of the run. [default: runs/DATA-NET-1, -2, ...]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out from its last whole epoch.")
-@_whole_option("--seed", "Chooses the first weights and every order. [default: 0]", least=0)
+@_whole_option("--seed", "Chooses the first weights and every order. [default: 0]", least=0, most=2**63 - 1)
 @_threads
 @_whole_option("--batch-size", "Images a step.")
 @click.option("--rate", type=float, callback=_rate, metavar="X", help="The highest learning rate.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from convolve.cli.find import data_for, find_model, test_part
+from convolve.cli.find import data_for, find_model, with_test_part
 from convolve.cli.output import Output, count, percent
 from convolve.cli.scores import Scores
 from convolve.data.dataset import Dataset
@@ -35,7 +35,7 @@ def _images(dataset: Dataset, everything: bool) -> tuple[np.ndarray, np.ndarray,
             return dataset.x_train, dataset.y_train, "all that there are"
         x = np.concatenate([dataset.x_train, dataset.x_test])
         return x, np.concatenate([dataset.y_train, dataset.y_test]), "its training and test parts"
-    dataset, held = test_part(dataset)
+    dataset, held = with_test_part(dataset)
     assert dataset.x_test is not None
     assert dataset.y_test is not None
     return dataset.x_test, dataset.y_test, "the fifth that training leaves out" if held else "its test part"

@@ -73,7 +73,7 @@ def load_data(text: str, output: Output, size: tuple[int, int] | None = None) ->
         return data.load(text, size=resized, progress=progress)
 
 
-def test_part(dataset: Dataset) -> tuple[Dataset, bool]:
+def with_test_part(dataset: Dataset) -> tuple[Dataset, bool]:
     """The set with a test part, always the same, and whether that had to be held out."""
     return (dataset, False) if dataset.x_test is not None else (dataset.split(), True)
 

@@ -32,6 +32,10 @@ class Recipe:
     """What a run does that nobody gave an option for."""
 
     epochs: int
+    least_steps: int
+    """A small set is seen more often, until it makes so many steps ..."""
+    most_epochs: int
+    """... but not more often than this."""
     batch_size: int
     optimizer: AdamW
     schedule: Schedule
@@ -39,6 +43,15 @@ class Recipe:
     """Part of the training images that is not trained on but watched (validation) ..."""
     most_held_out: int
     """... and the most images that this part has."""
+
+    def epochs_for(self, images: int, batch_size: int) -> int:
+        """How often a set of so many training images is seen.
+
+        >>> RECIPE.epochs_for(57_000, 128), RECIPE.epochs_for(5_000, 128), RECIPE.epochs_for(100, 128)
+        (6, 25, 100)
+        """
+        steps = -(-images // batch_size)
+        return max(self.epochs, min(self.most_epochs, -(-self.least_steps // steps)))
 
     def as_dict(self) -> dict[str, Any]:
         """The same for JSON, with the names of the optimizer and the schedule."""
@@ -50,6 +63,8 @@ class Recipe:
 
 RECIPE = Recipe(
     epochs=6,
+    least_steps=1000,
+    most_epochs=100,
     batch_size=128,
     optimizer=AdamW(2e-3, weight_decay=0.01),
     schedule=OneCycle(),

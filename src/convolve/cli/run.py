@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import re
 import secrets
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from convolve import storage
-from convolve.cli.output import as_json
+from convolve.cli.output import as_json, finite
 from convolve.errors import FileError
 from convolve.model import Model
 from convolve.training.fit import History
@@ -128,10 +129,11 @@ class Run:
         arrays, header = storage.load(path)
         steps, epochs, compared = (header.get(key) for key in ("steps", "epochs", "compared"))
         known = compared is None or (isinstance(compared, dict) and set(compared) == {f.name for f in fields(Reached)})
-        if not known or not isinstance(steps, int) or not isinstance(epochs, list) or not all(map(_numbers, epochs)):
+        if not known or not isinstance(steps, int) or not isinstance(epochs, list) or not all(map(_metrics, epochs)):
             raise FileError(f"{path}: is not a checkpoint of convolve train. Begin a new run")
         self.saved = len(epochs)
-        return Checkpoint(arrays, steps, epochs, Reached(**compared) if compared else None)
+        metrics = [{name: math.nan if value is None else value for name, value in epoch.items()} for epoch in epochs]
+        return Checkpoint(arrays, steps, metrics, Reached(**compared) if compared else None)
 
     def save(self, model: Model, trainer: Trainer, history: History, compared: Reached | None) -> None:
         """Write everything as it is after a whole epoch. Ctrl-C waits until it is done.
@@ -142,7 +144,8 @@ class Run:
         arrays = {f"parameter:{name}": array for name, array in model.parameters.items()}
         arrays |= {f"statistic:{name}": array for name, array in model.statistics.items()}
         arrays |= {f"state:{name}": array for name, array in trainer.state.items()}
-        header = {"steps": trainer.steps, "epochs": history.epochs, "compared": asdict(compared) if compared else None}
+        reached = asdict(compared) if compared else None
+        header = {"steps": trainer.steps, "epochs": finite(history.epochs), "compared": reached}
         picture = curves(history.epochs, f"{self.config['settings']['net']} on {self.config['data']['name']}")
         with uninterrupted():
             storage.save(self.folder / CHECKPOINT, arrays, header)
@@ -235,8 +238,12 @@ def slug(text: str) -> str:
     return re.sub(r"[^\w.]+", "-", base).strip("-.") or "data"
 
 
-def _numbers(epoch: object) -> bool:
-    return isinstance(epoch, dict) and "seconds" in epoch and all(isinstance(v, (int, float)) for v in epoch.values())
+def _metrics(epoch: object) -> bool:
+    return (
+        isinstance(epoch, dict)
+        and isinstance(epoch.get("seconds"), float)
+        and all(isinstance(value, (float, type(None))) for value in epoch.values())
+    )
 
 
 def _as_csv(history: History) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from convolve.cli.doctor import cpu, versions
-from convolve.cli.find import load_data, test_part
+from convolve.cli.find import load_data, with_test_part
 from convolve.cli.output import Output, count, duration, percent
 from convolve.cli.progress import Display
 from convolve.cli.recipe import BASELINE, RECIPE, chosen_net, default_net, zoo_net
@@ -92,7 +92,7 @@ def train(options: Options) -> None:
     if out and not old:
         check_free(out)
 
-    dataset, without_test = test_part(load_data(options.data, output))
+    dataset, without_test = with_test_part(load_data(options.data, output))
     settings = _settings(options, dataset, old)
     parts = _parts(dataset, settings.seed)
     _say_found(output, dataset, parts, without_test)
@@ -131,7 +131,9 @@ def train(options: Options) -> None:
 
 def _settings(options: Options, dataset: Dataset, old: Run | None) -> Settings:
     """The options, and defaults for those that nobody gave; where a run is resumed, those that it was begun with."""
-    defaults = Settings(default_net(dataset), RECIPE.epochs, RECIPE.batch_size, RECIPE.optimizer.rate, 0, False)
+    size = options.batch_size or RECIPE.batch_size
+    epochs = RECIPE.epochs_for(len(dataset.x_train), size)
+    defaults = Settings(default_net(dataset), epochs, size, RECIPE.optimizer.rate, 0, False)
     names = [field.name for field in fields(Settings)]
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if old is None:
@@ -269,9 +271,7 @@ def _train(
         history.epochs.extend(checkpoint.epochs)
         size = settings.batch_size
         trainer.resume(checkpoint.state, checkpoint.steps, parts.x[:size], parts.y[:size])
-        run.save(
-            model, trainer, history, compared
-        )  # a machine that stopped while saving left some files of an epoch before
+        run.save(model, trainer, history, compared)  # the machine may have stopped between two of its files
         output.say(f"going on after epoch {len(history)} of {settings.epochs}\n")
 
     def save(progress: Progress) -> None:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -31,6 +32,8 @@ class Layer:
     """
 
     name: str | None
+    container: ClassVar[bool] = False
+    """Whether the layer only holds others."""
 
     def build(self, scope: Scope, *inputs: Value) -> Value:
         """Write the layer's ops; raises `ShapeError` where the inputs do not suit it."""
@@ -202,8 +205,8 @@ class Scope:
         return made
 
     def build_root(self, net: Layer, x: Value) -> Value:
-        """Build a whole net: its own name is no part of its layers' names."""
-        return net.build(self, x)
+        """Build a whole net: a container's own name is no part of its layers' names."""
+        return net.build(self, x) if net.container else self.apply(net, x)
 
     def _name(self, layer: Layer) -> str:
         if layer.name:

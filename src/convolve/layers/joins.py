@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from convolve import ops
 from convolve.errors import ConvolveError, ShapeError
@@ -76,6 +77,7 @@ class Sequential(Layer):
     79400
     """
 
+    container: ClassVar[bool] = True
     layers: tuple[Layer, ...]
     name: str | None
 
@@ -133,6 +135,7 @@ class Net(Layer):
     (8, 8, 16)
     """
 
+    container: ClassVar[bool] = True
     input: Symbol
     output: Symbol
     name: str | None = None

@@ -33,7 +33,7 @@ class Target:
 
     def tile_rows(self, vectors: int) -> int:
         """Rows of a register tile `vectors` wide: accumulators fill the registers but for operands and a broadcast."""
-        return max(1, min(12, (self.registers - vectors - 1) // vectors))
+        return max(1, min(8, (self.registers - vectors - 1) // vectors))
 
 
 @cache

@@ -7,6 +7,7 @@ import ctypes
 import os
 import threading
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -34,57 +35,74 @@ class Table:
     counters: np.ndarray
     scratch: int = SCRATCH_BYTES
 
+    @cached_property
+    def addresses(self) -> tuple[int, int, int]:
+        """Where the rows begin, how many they are, where the counters begin."""
+        return self.rows.ctypes.data, len(self.rows), self.counters.ctypes.data
+
 
 class Pool:
     """Threads that sleep until there is a job. Use `pool()`; one job runs at a time."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self._shared = aligned(Word.WORDS * LINE, np.int64, 4096)
+        self._shared = aligned(Word.WORDS, np.int64, 4096)
         self._arguments = [np.array([self._shared.ctypes.data], np.int64)]
+        self._argument = self._arguments[0].ctypes.data
         self._threads: list[threading.Thread] = []
-        self._scratch = aligned(0)
+        self._closed = False
+        self._scratch, self._scratch_address = aligned(0), 0
         self._run = _FUNCTION(dispatch(Run()))
         self._serve = _FUNCTION(dispatch(Serve()))
 
     def _grow(self, threads: int) -> None:
         while len(self._threads) < threads - 1:
             number = len(self._threads) + 1
-            argument = np.array([self._shared.ctypes.data, self._shared[Word.JOB * LINE]], np.int64)
+            argument = np.array([self._shared.ctypes.data, self._shared[Word.JOB]], np.int64)
             self._arguments.append(argument)
             call = (argument.ctypes.data, number, 0)
             thread = threading.Thread(target=self._serve, args=call, daemon=True, name=f"convolve-{number}")
             thread.start()
             self._threads.append(thread)
 
-    def _set(self, word: Word, value: int) -> None:
-        self._shared[word * LINE] = value
-
     def run(self, table: Table, threads: int) -> None:
         """Run a table to its end on `threads` threads, the caller among them."""
+        if self._closed:
+            if threading.current_thread().daemon:
+                threading.Event().wait()  # the interpreter ends without it
+            raise ConvolveError("the interpreter is ending: nothing can be computed any more")
         with self.lock:
             if len(self._threads) < threads - 1:
                 self._grow(threads)
-            shared = self._shared
             if self._scratch.size < threads * table.scratch:
                 self._scratch = aligned(threads * table.scratch, alignment=4096)
-            shared[Word.SCRATCH * LINE] = self._scratch.ctypes.data
-            shared[Word.SCRATCH_SIZE * LINE] = table.scratch
-            shared[Word.CALLS * LINE] = table.rows.ctypes.data
-            shared[Word.COUNT * LINE] = len(table.rows)
-            shared[Word.COUNTERS * LINE] = table.counters.ctypes.data
-            shared[Word.THREADS * LINE] = threads
-            self._run(self._arguments[0].ctypes.data, 0, 0)
+                self._scratch_address = self._scratch.ctypes.data
+            self._publish(table, threads)
+
+    def _publish(self, table: Table, threads: int) -> None:
+        self._shared[Word.CALLS : Word.SCRATCH_SIZE + 1] = (
+            *table.addresses[:2],
+            threads,
+            table.addresses[2],
+            self._scratch_address,
+            table.scratch,
+        )
+        self._run(self._argument, 0, 0)
 
     def stop(self) -> None:
-        """Let the workers end."""
-        if self._threads:
-            self._set(Word.QUIT, 1)
-            empty = Table(np.zeros((0, 4), np.int64), np.zeros(LINE, np.int64))
-            self.run(empty, len(self._threads) + 1)
-            for thread in self._threads:
-                thread.join()
-            self._threads = []
+        """Let the workers end; the next job starts new ones."""
+        with self.lock:
+            if self._threads:
+                self._shared[Word.QUIT] = 1
+                self._publish(Table(np.zeros((0, 4), np.int64), np.zeros(LINE, np.int64)), len(self._threads) + 1)
+                for thread in self._threads:
+                    thread.join()
+                self._threads, self._shared[Word.QUIT] = [], 0
+
+    def close(self) -> None:
+        """End for good, with the interpreter: daemon threads that still compute get no further job."""
+        self._closed = True
+        self.stop()
 
 
 _pool: Pool | None = None
@@ -97,7 +115,7 @@ def pool() -> Pool:
     with _making:
         if _pool is None:
             _pool = Pool()
-            atexit.register(_pool.stop)
+            atexit.register(_pool.close)
         return _pool
 
 
@@ -105,7 +123,7 @@ def _after_fork() -> None:
     """A child has none of its parent's threads: it makes a pool of its own when it needs one."""
     global _pool, _making
     if _pool is not None:
-        atexit.unregister(_pool.stop)
+        atexit.unregister(_pool.close)
     _pool, _making = None, threading.Lock()
 
 

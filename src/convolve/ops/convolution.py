@@ -39,6 +39,8 @@ SEGMENT = 64
 """Positions of an image row that a filter gradient takes at once, at most."""
 GATHERED_RUN = 24
 """Rows from which on a filter gradient's panel of dY is worth bringing together."""
+WORTHWHILE = 0.92
+"""Share of a product's work from which on leaving out the taps that meet only margin is not worth smaller tiles."""
 CHAINS = 8
 """Independent sums that keep the multiply-add units busy: fewer cost as much."""
 PIECE_FLOPS = 500_000
@@ -122,17 +124,13 @@ class Convolution(Op):
         if tiling:
             lower_product(group, low, tiling, x, At(w.memory), group_result(group, low))
             return
-        rows = [s * t for s, t in zip(window.stride, x.strides[1:-1], strict=True)]
-        origin = -sum(lo * s for (lo, _), s in zip(window.pads, x.strides[1:-1], strict=True))
-        taps = offsets(window.kernel, [d * s for d, s in zip(window.dilation, x.strides[1:-1], strict=True)])
-        channels = x.shape[-1]
-        run = channels
-        if window.rank and window.dilation[-1] == 1 and x.strides[-2] == channels:
-            run *= window.kernel[-1]
-        starts = taps[:: run // channels]
-        reductions = np.stack([starts, np.arange(len(starts)) * run * PANEL], 1)
-        size = math.prod(w.shape[1:]) * PANEL
-        product_of(group, low, x, At(w.memory), rows, origin, reductions, run, size, y.shape[1:-1])
+        axes = [self._axis(i, x.shape[1 + i], y.shape[1 + i]) for i in range(window.rank)]
+        product_of(group, low, x, At(w.memory), axes, group_result(group, low))
+
+    def _axis(self, i: int, size: int, positions: int) -> Axis:
+        """Dimension i: every output position sees an input of `size` through all taps."""
+        k, s, d, (lo, _) = (getattr(self.window, name)[i] for name in ("kernel", "stride", "dilation", "pads"))
+        return Axis(positions, s, -lo, size, tuple(range(0, k * d, d)), tuple(range(k)), k)
 
 
 @register
@@ -188,31 +186,25 @@ class InputGradient(Op):
             "transpose filters",
         )
         window = self.window
-        steps = list(dy.strides[1:-1])
         result = group_result(group, low)
         tiling = self.tiling(*shapes)
         if tiling:
             lower_product(group, low, tiling, dy, At(transposed), result)
             return
-        # Taps lie turned round in the transposed filters, so that at stride 1 a row of them is one run of dy.
-        run, row = filters, 1
-        if window.rank and window.stride[-1] == window.dilation[-1] == 1 and steps[-1] == filters:
-            row = window.kernel[-1]
-            run *= row
         for phase in product(*(range(min(s, n)) for s, n in zip(window.stride, self.size, strict=True))):
-            reached: list[tuple[int, int]] = [(0, 0)]
-            for p, k, s, d, (lo, _), step in zip(
-                phase, window.kernel, window.stride, window.dilation, window.pads, steps, strict=True
-            ):
-                hits = [
-                    ((p + lo - i * d) // s * step, k - 1 - i) for i in reversed(range(k)) if (p + lo - i * d) % s == 0
-                ]
-                reached = [(at + here, tap * k + i) for at, tap in reached for here, i in hits]
-            reductions = np.array([(at, tap * filters * PANEL) for at, tap in reached[::row]], np.int64).reshape(-1, 2)
-            count = [-(-(n - p) // s) for n, p, s in zip(self.size, phase, window.stride, strict=True)]
-            product_of(
-                group, low, dy, At(transposed), steps, 0, reductions, run, size, count, phase, window.stride, result
-            )
+            axes = [self._axis(i, p, dy.shape[1 + i]) for i, p in enumerate(phase)]
+            product_of(group, low, dy, At(transposed), axes, result)
+
+    def _axis(self, i: int, phase: int, size: int) -> Axis:
+        """Every stride-th input position from `phase` on, and the taps that reach it from an output of `size`.
+
+        Taps lie turned round in the transposed filters, so that at stride 1 a row of them is one run of dy.
+        """
+        k, s, d, (lo, _) = (getattr(self.window, name)[i] for name in ("kernel", "stride", "dilation", "pads"))
+        taps = [t for t in reversed(range(k)) if (phase + lo - t * d) % s == 0]
+        shifts = tuple((phase + lo - t * d) // s for t in taps)
+        count = -(-(self.size[i] - phase) // s)
+        return Axis(count, 1, 0, size, shifts, tuple(k - 1 - t for t in taps), k, phase, s)
 
 
 @register
@@ -335,68 +327,71 @@ def group_result(group: Group, low: Lowering) -> Buffer:
     return low.result(target)
 
 
-def product_of(
-    group: Group,
-    low: Lowering,
-    x: Buffer,
-    panels: At,
-    row_strides: Sequence[int],
-    origin: int,
-    reductions: np.ndarray,
-    run: int,
-    panel_size: int,
-    positions: Sequence[int],
-    phase: Sequence[int] = (),
-    stride: Sequence[int] = (),
-    result: Buffer | None = None,
-) -> None:
-    """One gather-GEMM: every image's `positions` as rows, the output's channels as columns.
+@dataclass(frozen=True)
+class Axis:
+    """One spatial dimension of a product: through which taps its output positions see the source.
 
-    `phase` and `stride` place the rows in the result (the gradient of a strided convolution fills it in phases).
+    Position q sees source position `start + q * step + shift` through each tap, and lands at `first + q * every`.
     """
-    y = result or group_result(group, low)
-    images, columns = y.shape[0], y.shape[-1]
-    phase, stride = phase or (0,) * len(positions), stride or (1,) * len(positions)
-    pixels = math.prod(positions)
-    together = max(d for d in range(1, images + 1) if images % d == 0 and (d == 1 or d * pixels <= TABLE_ROWS))
-    rows, vectors = tile_shape(host(), columns)
-    count = together * pixels
-    tiles = -(-count // rows)
 
-    def padded_table(values: np.ndarray, spare: int) -> np.ndarray:
-        return table(np.concatenate([values, np.full(tiles * rows - count, spare)]))
+    positions: int
+    step: int
+    start: int
+    size: int
+    shifts: tuple[int, ...]
+    taps: tuple[int, ...]
+    kernel: int
+    first: int = 0
+    every: int = 1
+
+    def reach(self) -> tuple[np.ndarray, np.ndarray]:
+        """First and one-past-last of the taps through which each position sees more than margin."""
+        seen = self.start + np.arange(self.positions)[:, None] * self.step + np.array(self.shifts, np.int64)
+        inside = (seen >= 0) & (seen < self.size)
+        count = inside.sum(1)
+        first = np.array([row.argmax() if row.any() else 0 for row in inside], np.int64)
+        return first, first + count
+
+
+def product_of(group: Group, low: Lowering, x: Buffer, panels: At, axes: Sequence[Axis], y: Buffer) -> None:
+    """One gather-GEMM: the positions of every image as rows, the output's channels as columns."""
+    images, columns, channels = y.shape[0], y.shape[-1], x.shape[-1]
+    steps = x.strides[1:-1]
+    positions = [a.positions for a in axes]
+    together = _together(images, math.prod(positions))
+    rows, vectors = tile_shape(host(), columns)
+    reductions, run = _reductions(axes, steps, channels)
+    order, reach = _tiles(axes, together, rows, len(reductions), run, run > channels)
+
+    def in_tiles(values: np.ndarray, spare: int) -> np.ndarray:
+        return table(np.where(order < 0, spare, values[order]))
 
     def places(buffer: Buffer) -> np.ndarray:
-        steps = buffer.strides[1:-1]
-        first = sum(p * s for p, s in zip(phase, steps, strict=True))
-        return first + offsets(
-            (together, *positions), (buffer.strides[0], *(a * s for a, s in zip(stride, steps, strict=True)))
-        )
+        strides = buffer.strides[1:-1]
+        first = sum(a.first * s for a, s in zip(axes, strides, strict=True))
+        walk = (a.every * s for a, s in zip(axes, strides, strict=True))
+        return first + offsets((together, *positions), (buffer.strides[0], *walk))
 
     kinds, arguments = epilogue_inputs(group, low)
     for i in [i for i, kind in enumerate(kinds) if kind.startswith("vector")]:
         source = low.plain(group.inputs[i])
-        arguments[f"in{i}_table"] = padded_table(places(source), 0)
+        arguments[f"in{i}_table"] = in_tiles(places(source), 0)
         arguments[f"in{i}_group"] = together * source.strides[0]
     spec = Gemm(rows, vectors, Formula(kinds, group.steps, group.results))
-    flops = 2 * images * pixels * columns * len(reductions) * run
-    groups, tile_blocks, panel_blocks = images // together, 1, 1
-    wanted = max(1, min(MOST_PIECES, flops // PIECE_FLOPS))
-    block = max(1, BLOCK_BYTES // (4 * x.shape[-1] * rows * max(1, math.prod(stride))))
-    tile_blocks = min(tiles, max(-(-tiles // block), -(-wanted // groups)))
-    if panel_count(columns) > 1 and panel_size * panel_count(columns) > count * x.shape[-1]:
-        panel_blocks = min(panel_count(columns), wanted)
-        tile_blocks = min(tiles, max(-(-tiles // block), -(-wanted // (groups * panel_blocks))))
+    groups, tiles, panel_size = images // together, len(reach), math.prod(a.kernel for a in axes) * channels * PANEL
+    flops = 2 * images * math.prod(positions) * columns * len(reductions) * run
+    tile_blocks, panel_blocks = _blocks(groups, tiles, rows, channels, panel_size, panel_count(columns), flops)
+    origin = sum(a.start * s for a, s in zip(axes, steps, strict=True))
+    walk = (a.step * s for a, s in zip(axes, steps, strict=True))
     arguments |= {
         "x": At(x.memory, x.start + origin),
         "b": panels,
         "y": At(y.memory, y.start),
-        "row": padded_table(offsets((together, *positions), (x.strides[0], *row_strides)), 0),
-        "out": padded_table(places(y), -1),
+        "row": in_tiles(offsets((together, *positions), (x.strides[0], *walk)), 0),
+        "out": in_tiles(places(y), -1),
         "tiles": tiles,
         "red": table(reductions),
-        "outer": len(reductions),
-        "inner": run,
+        "reach": table(reach),
         "groups": groups,
         "x_group": together * x.strides[0],
         "y_group": together * y.strides[0],
@@ -407,3 +402,75 @@ def product_of(
         "panel_blocks": panel_blocks,
     }
     low.call(spec, arguments, groups * tile_blocks * panel_blocks, y, f"direct, tile {rows}x{vectors}", flops)
+
+
+def _together(images: int, pixels: int) -> int:
+    """Images that share one offset table: as many as divide the batch and keep the table small."""
+    return max(d for d in range(1, images + 1) if images % d == 0 and (d == 1 or d * pixels <= TABLE_ROWS))
+
+
+def _reductions(axes: Sequence[Axis], steps: Sequence[int], channels: int) -> tuple[np.ndarray, int]:
+    """Pairs (offset in the source, offset in a panel), and the length of the run behind each.
+
+    A run is a tap's channels, or all taps of the last dimension where these lie one behind the other on both sides.
+    """
+    merged = bool(axes) and steps[-1] == channels and len(axes[-1].taps) > 1
+    merged = merged and all(np.diff(axes[-1].shifts) == 1) and all(np.diff(axes[-1].taps) == 1)
+    pairs = [(0, 0)]
+    for i, (axis, step) in enumerate(zip(axes, steps, strict=True)):
+        taps = list(zip(axis.shifts, axis.taps, strict=True))
+        last = taps[:1] if merged and i == len(axes) - 1 else taps
+        pairs = [(at + shift * step, place * axis.kernel + tap) for at, place in pairs for shift, tap in last]
+    run = channels * (len(axes[-1].taps) if merged else 1)
+    return np.array([(at, place * channels * PANEL) for at, place in pairs], np.int64).reshape(-1, 2), run
+
+
+def _tiles(
+    axes: Sequence[Axis], together: int, rows: int, outer: int, run: int, merged: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows in the order of tiles (-1 where a tile has a row to spare), and what each tile needs of the reduction.
+
+    Rows that see the margin through the same taps share tiles, which leave those taps out, where that saves enough.
+    """
+    grid = [a.positions for a in axes]
+    count = together * math.prod(grid)
+    whole = np.array([[0, outer, 0, run]])
+    tiles = -(-count // rows)
+    plain = np.concatenate([np.arange(count), np.full(tiles * rows - count, -1)]), whole.repeat(tiles, 0)
+    if not axes or not outer:
+        return plain
+    need = np.broadcast_to(whole[0], (*grid, 4)).copy()
+    if len(axes) > 1 or not merged:
+        taps = len(axes[0].taps)
+        for column, edge in enumerate(axes[0].reach()):
+            need[..., column] = (edge * (outer // taps)).reshape(-1, *[1] * (len(grid) - 1))
+    if merged:
+        for column, edge in enumerate(axes[-1].reach()):
+            need[..., 2 + column] = edge * (run // len(axes[-1].taps))
+    kinds, member = np.unique(need.reshape(-1, 4), axis=0, return_inverse=True)
+    member = np.tile(member.reshape(-1), together)
+    order, reach = [], []
+    for i, kind in enumerate(kinds):
+        rows_of = np.flatnonzero(member == i)
+        here = -(-len(rows_of) // rows)
+        order.append(np.concatenate([rows_of, np.full(here * rows - len(rows_of), -1)]))
+        reach.append(np.tile(kind, (here, 1)))
+    table_ = np.concatenate(reach)
+    work = ((table_[:, 1] - table_[:, 0]) * (table_[:, 3] - table_[:, 2])).sum()
+    return (np.concatenate(order), table_) if work < WORTHWHILE * tiles * outer * run else plain
+
+
+def _blocks(
+    groups: int, tiles: int, rows: int, channels: int, panel_size: int, panels: int, flops: int
+) -> tuple[int, int]:
+    """How a product is cut into pieces: blocks of tiles and of panels for each group of images.
+
+    A block's rows stay in the second cache while the panels pass by. Where the filters are larger than the rows,
+    pieces take panels of their own instead.
+    """
+    wanted = max(1, min(MOST_PIECES, flops // PIECE_FLOPS))
+    least = -(-tiles // max(1, BLOCK_BYTES // (4 * channels * rows)))
+    if panels == 1 or panel_size * panels <= tiles * rows * channels:
+        return min(tiles, max(least, -(-wanted // groups))), 1
+    panel_blocks = min(panels, wanted)
+    return min(tiles, max(least, -(-wanted // (groups * panel_blocks)))), panel_blocks

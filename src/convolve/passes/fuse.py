@@ -66,14 +66,24 @@ def _reads(group: Group) -> tuple[Value, ...]:
 def _paired(groups: list[Group], final: set[int]) -> list[Group]:
     """Join an update's sweep to that of the update it needs (momentum, then parameter): one pass for both."""
     result: list[Group] = []
+    made: dict[int, int] = {}
     for group in groups:
-        needed = [g for g in result if g.anchor is None and any(o in group.inputs for o in g.outputs)]
-        alone = group.anchor is None and group.outputs[0].serial in final and len(needed) == 1
-        if alone and all(o.serial in final and o.shape == group.outputs[0].shape for o in needed[0].outputs):
-            result[result.index(needed[0])] = _chained(needed[0], group)
+        index = max((made[v.serial] for v in _reads(group) if v.serial in made), default=-1)
+        before = result[index] if index >= 0 else None
+        if before is not None and _updates_alike(before, group, final):
+            result[index] = _chained(before, group)
         else:
+            index = len(result)
             result.append(group)
+        made |= {v.serial: index for v in group.outputs}
     return result
+
+
+def _updates_alike(first: Group, second: Group, final: set[int]) -> bool:
+    """Whether both are sweeps over one shape that only update leaves."""
+    outputs = (*first.outputs, *second.outputs)
+    plain = first.anchor is None and second.anchor is None
+    return plain and all(v.serial in final and v.shape == outputs[0].shape for v in outputs)
 
 
 def _chained(first: Group, second: Group) -> Group:

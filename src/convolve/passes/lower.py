@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from convolve.graph import Constant, Graph, Leaf, Value
 from convolve.lowering import Group, Lowering
 from convolve.ops.convolution import Convolution, FilterGradientOp, InputGradient
 from convolve.ops.pointwise import Pointwise
-from convolve.program import Buffer
+from convolve.program import Buffer, Memory
 from convolve.window import Pads
 
 
@@ -25,13 +26,34 @@ def lower(graph: Graph, groups: Sequence[Group]) -> Lowering:
         else:
             group.anchor.op.lower(group, low)  # type: ignore[attr-defined]
     for value in graph.outputs.values():
-        low.buffer(value)
+        _keep(value, low)
+    _copy_updates(graph, low)
+    return low
+
+
+def _keep(value: Value, low: Lowering) -> None:
+    """A result outlives the run in the arena: what lies in a caller's array or in a store is copied there."""
+    buffer = low.buffer(value)
+    if buffer.memory.home != "arena" and value.serial not in low.targets:
+        kept = replace(buffer, memory=Memory(f"{value.label}.kept", buffer.memory.size))
+        low.buffers[value.serial] = kept
+        low.copy(buffer, kept)
+
+
+def _copy_updates(graph: Graph, low: Lowering) -> None:
+    """Updates that could not be computed in place are copied; another leaf's old value is set aside first."""
+    late = []
     for target, value in graph.updates:
         if value.serial not in low.targets or low.buffer(value) is not low.leaf(target):
             low.label = target.label
-            kept = low.leaf(target)
-            low.copy(low.panels(value) if kept.panels else low.plain(value), kept)
-    return low
+            source = low.panels(value) if low.leaf(target).panels else low.plain(value)
+            if isinstance(value.op, Leaf):
+                aside = replace(source, memory=Memory(f"{target.label}.old", source.memory.size))
+                low.copy(source, aside)
+                source = aside
+            late.append((source, low.leaf(target)))
+    for source, kept in late:
+        low.copy(source, kept)
 
 
 def _in_place(graph: Graph, groups: Sequence[Group]) -> list[tuple[Value, Value]]:
@@ -43,7 +65,7 @@ def _in_place(graph: Graph, groups: Sequence[Group]) -> list[tuple[Value, Value]
             last[value.serial] = place
         for value in group.outputs:
             made[value.serial] = place
-    wanted = {v.serial for v in graph.outputs.values()}
+    wanted = {v.serial for v in graph.roots if isinstance(v.op, Leaf)}
     fit = [
         (target, value)
         for target, value in graph.updates
@@ -86,7 +108,11 @@ def _weights(values: Sequence[Value]) -> frozenset[int]:
     while True:
         before = len(packed)
         for value in values:
-            if isinstance(value.op, Pointwise) and value.shape:
+            if (
+                isinstance(value.op, Pointwise)
+                and value.shape
+                and all(v.shape in ((), value.shape) for v in value.inputs)
+            ):
                 alike = [v for v in (*value.inputs, value) if v.shape == value.shape and not _fixed(v)]
                 if any(v.serial in packed for v in alike):
                     packed |= {v.serial for v in alike if isinstance(v.op, (Leaf, Pointwise))}

@@ -26,6 +26,7 @@ class Trainer:
         self.loss = losses.resolve(loss)
         self.steps = 0
         network.reset("state")
+        network.user = self
 
     def step(self, x: np.ndarray, y: np.ndarray, rate: float | None = None) -> tuple[float, np.ndarray]:
         """One optimizer step on a batch.
@@ -39,6 +40,10 @@ class Trainer:
             The loss before the step, and the net's output for the batch.
         """
         network, executable = self.network, self.executable(x, y)
+        if network.user is not self:
+            raise ConvolveError(
+                "a newer trainer has taken this model over, and the optimizer's state with it: use that one"
+            )
         numbers = {"rate": self.optimizer.rate if rate is None else rate, **self.optimizer.numbers(self.steps)}
         with network.lock:
             for name, value in numbers.items():

@@ -37,7 +37,7 @@ class Gemm:
         return (
             *("x:f4", "b:f4", "y:f4"),
             *("row:i4", "out:i4", "tiles:int"),  # offset tables, `tiles` register tiles long
-            *("red:i4", "outer:int", "inner:int"),  # pairs (offset in x, offset in a panel), and the run's length
+            *("red:i4", "reach:i4"),  # pairs (offset in x, offset in a panel); what each tile needs of o and k
             *("groups:int", "x_group:int", "y_group:int"),  # the tables serve several groups of images
             *("panels:int", "panel_size:int", "columns:int"),
             *("tile_blocks:int", "panel_blocks:int"),  # how pieces cut the work
@@ -76,7 +76,9 @@ class Gemm:
         lanes = k.target.lanes
         rows = [x + (k.row + (first + j)).load() for j in range(self.rows)]
         sums = [[k.variable(k.constant(0.0)) for _ in range(self.vectors)] for _ in rows]
-        with k.range(k.outer) as o:
+        reach = k.reach + first // self.rows * 4
+        start, stop = (reach + 2).load(), (reach + 3).load()
+        with k.range((reach + 1).load(), reach.load()) as o:
             pair = k.red + o * 2
             at, offset = pair.load(), (pair + 1).load()
             starts = [row + at for row in rows]
@@ -89,11 +91,11 @@ class Gemm:
                     for v, weight in enumerate(weights):
                         sums[j][v].set(k.fma(value, weight, sums[j][v].get()))
 
-            whole = k.inner - k.inner % UNROLL
-            with k.range(whole, step=UNROLL) as index:
+            whole = stop - (stop - start) % UNROLL
+            with k.range(whole, start, step=UNROLL) as index:
                 for u in range(UNROLL):
                     step(index + u)
-            with k.range(k.inner, whole) as index:
+            with k.range(stop, whole) as index:
                 step(index)
         for j in range(self.rows):
             position = (k.out + (first + j)).load()

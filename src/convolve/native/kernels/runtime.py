@@ -1,6 +1,6 @@
 """What the threads themselves run: the walk over a program's table, the barrier between phases, the wait for work.
 
-Shared words (one cache line each, see `Word`) and a table of calls, four 64-bit slots each: kernel, arguments,
+Shared words (see `Word`) and a table of calls, four 64-bit slots each: kernel, arguments,
 pieces, and whether the phase ends here. Every call has a counter from which threads claim pieces; a barrier's last
 arrival lets all go on. Waiting spins briefly and then sleeps in the operating system's kernel, so that a busy
 neighbour costs its share and no more.
@@ -23,25 +23,27 @@ from convolve.native.waiting import emit_wait, emit_wake
 LINE = 8
 """64-bit slots in a cache line."""
 BARRIER_SPINS = 2000
-IDLE_SPINS = 6000
+IDLE_SPINS = 20000
+MOST_THREADS = 1023
+"""Bits of the job's word that hold the job's number of threads."""
 
 
 class Word(IntEnum):
-    """Indices of the shared words, in cache lines."""
+    """Slots of the shared words: those that threads change have a cache line each, a job's description shares one."""
 
-    JOB = 0
-    JOB_SLEEPERS = 1
-    QUIT = 2
-    CALLS = 3
-    COUNT = 4
-    THREADS = 5
-    COUNTERS = 6
-    ARRIVED = 7
-    BARRIER = 8
-    BARRIER_SLEEPERS = 9
-    SCRATCH = 10
-    SCRATCH_SIZE = 11
-    WORDS = 12
+    JOB = 0  # its number above the bits of MOST_THREADS, its threads in them
+    JOB_SLEEPERS = 8
+    QUIT = 16
+    CALLS = 24
+    COUNT = 25
+    THREADS = 26
+    COUNTERS = 27
+    SCRATCH = 28
+    SCRATCH_SIZE = 29
+    ARRIVED = 32
+    BARRIER = 40
+    BARRIER_SLEEPERS = 48
+    WORDS = 56
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,10 @@ class Run:
             base = k.ir.inttoptr(counters.value, POINTER)
             with k.range(r.word(Word.COUNT)) as call:
                 k.ir.store(I64(0), k.ir.gep(base, [(call * LINE).value], source_etype=I64))
-            with k.when(r.word(Word.THREADS) > 1):
-                r.advance(Word.JOB, Word.JOB_SLEEPERS)
-            r.walk(k.lift(0))
+            threads = r.word(Word.THREADS)
+            with k.when(threads > 1):
+                r.publish(threads)
+            r.walk(k.lift(0), threads)
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,10 @@ class Serve:
                 r.wait_while(Word.JOB, seen.get(), Word.JOB_SLEEPERS, IDLE_SPINS)
                 seen.set(r.state(Word.JOB))
                 leave(r.word(Word.QUIT).differs(0))
-                with k.when(k.piece < r.word(Word.THREADS)):
-                    r.walk(k.piece)
+                # The job's own word says how many take part: whoever is late must not go by the next job's.
+                threads = Expr(k, k.ir.zext((seen.get() & MOST_THREADS).value, I64))
+                with k.when(k.piece < threads):
+                    r.walk(k.piece, threads)
 
 
 class Runtime:
@@ -91,7 +96,7 @@ class Runtime:
         self.k = k
 
     def address(self, word: Word) -> Any:
-        return (self.k.shared + int(word) * LINE).value
+        return (self.k.shared + int(word)).value
 
     def word(self, word: Word) -> Expr:
         return Expr(self.k, self.k.ir.load(self.address(word), typ=I64))
@@ -135,12 +140,20 @@ class Runtime:
         b.branch(done)
         b.position_at_end(done)
 
-    def walk(self, thread: Expr) -> None:
+    def publish(self, threads: Expr) -> None:
+        """Let the job's word be the next job's number and its threads, and wake the workers."""
+        k = self.k
+        number = (self.state(Word.JOB) & ~MOST_THREADS) + (MOST_THREADS + 1)
+        value = number | Expr(k, k.ir.trunc(threads.value, I32))
+        k.ir.atomic_rmw("xchg", self.address(Word.JOB), value.value, "seq_cst")
+        with k.when(self.state(Word.JOB_SLEEPERS).differs(0)):
+            emit_wake(k.module, k.ir, self.address(Word.JOB))
+
+    def walk(self, thread: Expr, threads: Expr) -> None:
         """All calls in order: claim pieces until none is left, and meet at the end of each phase."""
         k, b = self.k, self.k.ir
         calls = b.inttoptr(self.word(Word.CALLS).value, POINTER)
         counters = b.inttoptr(self.word(Word.COUNTERS).value, POINTER)
-        threads = self.word(Word.THREADS)
         scratch = b.inttoptr((self.word(Word.SCRATCH) + thread * self.word(Word.SCRATCH_SIZE)).value, POINTER)
         kind = ir.FunctionType(ir.VoidType(), [POINTER, I64, POINTER]).as_pointer()
         with k.range(self.word(Word.COUNT)) as call:
