@@ -66,7 +66,7 @@ RECIPE = Recipe(
     least_steps=1000,
     most_epochs=100,
     batch_size=128,
-    optimizer=AdamW(2e-3, weight_decay=0.01),
+    optimizer=AdamW(5e-3, weight_decay=0.02),
     schedule=OneCycle(),
     held_out=0.1,
     most_held_out=3000,

@@ -6,6 +6,7 @@ targets are float32. No later line asks again.
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -39,6 +40,8 @@ def as_images(x: ArrayLike, input_shape: tuple[int, ...] | None = None, *, name:
     >>> as_images(np.zeros((5, 28, 28), np.int64), (28, 28, 1)).shape
     (5, 28, 28, 1)
     """
+    if isinstance(x, np.ndarray) and _is_canonical(x, input_shape):
+        return x
     array = _numbers(x, name)
     if input_shape is not None:
         array = _with_channels(array, input_shape, name)
@@ -113,6 +116,14 @@ def as_targets(y: ArrayLike, shape: tuple[int, ...], *, name: str = "y") -> NDAr
             "Change the last layer or the targets."
         )
     return _finite(array, name)
+
+
+def _is_canonical(x: NDArray[Any], input_shape: tuple[int, ...] | None) -> bool:
+    """Whether there is nothing to do: the common case of a training loop, in a few microseconds."""
+    fits = x.shape[1:] == input_shape and x.flags.c_contiguous and x.flags.aligned and len(x) > 0
+    if not fits or x.dtype != np.float32:
+        return fits and x.dtype == np.uint8
+    return math.isfinite(x.min()) and math.isfinite(x.max())
 
 
 def _numbers(values: ArrayLike, name: str, advice: str = "") -> NDArray[Any]:
