@@ -157,13 +157,14 @@ class Lowering:
         algorithm: str,
         flops: int = 0,
         scratch: int = 0,
+        disjoint: bool = False,
     ) -> None:
         """Append a call; its arguments are checked against the kernel's. `scratch` is in floats, a thread."""
         declared = {a.split(":")[0] for a in spec.arguments}
         if declared != set(arguments):
             raise TypeError(f"{spec}: arguments {sorted(declared ^ set(arguments))} are missing or unknown")
         memory = writes.memory if isinstance(writes, Buffer) else writes
-        self.calls.append(Call(spec, arguments, pieces, (memory,), self.label, algorithm, flops, 4 * scratch))
+        self.calls.append(Call(spec, arguments, pieces, (memory,), self.label, algorithm, flops, 4 * scratch, disjoint))
 
     def leaf(self, value: Value) -> Buffer:
         """Where a leaf lies: in the caller's array for an input, else in a store between runs."""
@@ -321,6 +322,7 @@ class Lowering:
         outputs: Sequence[Buffer],
         results: tuple[int, ...],
         algorithm: str = "sweep",
+        disjoint: bool = False,
     ) -> None:
         """One sweep of a formula over buffers; numbers among the inputs are constants."""
         everything = [b for b in (*inputs, *outputs) if isinstance(b, Buffer)]
@@ -340,7 +342,8 @@ class Lowering:
         declared = {a.split(":")[0] for a in spec.arguments}
         assert declared == set(arguments), declared ^ set(arguments)
         memories = tuple(b.memory for b in outputs)
-        self.calls.append(Call(spec, arguments, space.pieces, memories, label, algorithm, space.size * len(steps)))
+        flops = space.size * len(steps)
+        self.calls.append(Call(spec, arguments, space.pieces, memories, label, algorithm, flops, disjoint=disjoint))
 
 
 def operands(
@@ -364,8 +367,11 @@ def operands(
     return tuple(kinds), arguments
 
 
-def epilogue_inputs(group: Group, low: Lowering) -> tuple[tuple[str, ...], dict[str, Argument]]:
-    """Kinds and addresses of an epilogue's inputs: the product itself, numbers, one value a channel, whole values."""
+def epilogue_inputs(group: Group, low: Lowering, column: int = 0) -> tuple[tuple[str, ...], dict[str, Argument]]:
+    """Kinds and addresses of an epilogue's inputs: the product itself, numbers, one value a channel, whole values.
+
+    `column` is the first of the product's columns that the call computes.
+    """
     kinds: list[str] = []
     arguments: dict[str, Argument] = {}
     for i, value in enumerate(group.inputs):
@@ -377,7 +383,7 @@ def epilogue_inputs(group: Group, low: Lowering) -> tuple[tuple[str, ...], dict[
         else:
             buffer = low.plain(value)
             kinds.append("channel" if len(value.shape) == 1 else "vector:f4")
-            arguments[f"in{i}"] = At(buffer.memory, buffer.start)
+            arguments[f"in{i}"] = At(buffer.memory, buffer.start + column)
     return tuple(kinds), arguments
 
 

@@ -79,6 +79,8 @@ class Call:
     algorithm: str
     flops: int = 0
     scratch: int = 0
+    disjoint: bool = False
+    """Whether it writes other places of its memory than the calls before it that wrote there: they need no order."""
     phase: int = -1
 
     @property
@@ -144,26 +146,49 @@ def unpack(panels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def schedule(calls: Sequence[Call]) -> int:
-    """Give each call the earliest phase its reads and writes allow; returns the number of phases.
+    """Give each call a phase, the earliest its reads and writes allow; returns the number of phases.
 
     A call comes after the writer of what it reads, and after the readers and the writer of what it overwrites.
     """
+    began: dict[Memory, int] = {}
     written: dict[Memory, int] = {}
     read: dict[Memory, int] = {}
-    last = -1
     for call in calls:
-        phase = 0
-        for memory in call.reads:
-            phase = max(phase, written.get(memory, -1) + 1)
+        joins = {m for m in call.writes if call.disjoint and m in written}
+        phase = max((written.get(m, -1) + 1 for m in call.reads), default=0)
         for memory in call.writes:
-            phase = max(phase, written.get(memory, -1) + 1, read.get(memory, -1) + 1)
+            free = began[memory] if memory in joins else max(written.get(memory, -1), read.get(memory, -1)) + 1
+            phase = max(phase, free)
         call.phase = phase
-        for memory in call.memories:
+        for memory in call.reads:
             read[memory] = max(read.get(memory, -1), phase)
         for memory in call.writes:
-            written[memory] = phase
-        last = max(last, phase)
-    return last + 1
+            written[memory] = max(written.get(memory, -1), phase)
+            began[memory] = began[memory] if memory in joins else phase
+    _delay(calls)
+    used = {phase: i for i, phase in enumerate(sorted({call.phase for call in calls}))}
+    for call in calls:
+        call.phase = used[call.phase]
+    return len(used)
+
+
+def _delay(calls: Sequence[Call]) -> None:
+    """Let calls that make much from little (margins, transformed filters) wait until they are needed: memory rests."""
+    read: dict[Memory, int] = {}
+    free: dict[Memory, int] = {}
+    written: dict[Memory, int] = {}
+    for call in reversed(calls):
+        bounds = [read[m] - 1 for m in call.writes if m in read] + [free[m] for m in call.writes if m in free]
+        needed = sum(m.bytes for m in call.reads if m.home == "arena")
+        if bounds and 2 * needed <= sum(m.bytes for m in call.writes):
+            bounds += [written[m] - 1 for m in call.reads if m in written]
+            call.phase = max(call.phase, min(bounds))
+        for memory in call.reads:
+            read[memory] = min(read.get(memory, call.phase), call.phase)
+        for memory in call.writes:
+            latest = call.phase if call.disjoint else call.phase - 1
+            free[memory] = min(free.get(memory, latest), latest)
+            written[memory] = min(written.get(memory, call.phase), call.phase)
 
 
 def place(calls: Iterable[Call], outputs: Iterable[Memory], phases: int) -> int:

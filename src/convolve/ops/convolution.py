@@ -268,8 +268,6 @@ class FilterGradientOp(Op):
         blocks = panels * len(runs)
         slices = min(len(segments), -(-SLICED_PIECES // blocks))
         size = math.prod(window.kernel) * channels * panels * PANEL
-        rows, vectors = tile_shape(host(), filters)
-        rows = min((rows, -(-rows // 2)), key=lambda r: -(-run // r) * max(r * vectors, CHAINS))
         result = low.result(y)
         assert result.panels
         target = result.memory if slices == 1 else low.temporary(f"{y.label or y.serial}.slices", slices * size)
@@ -279,8 +277,6 @@ class FilterGradientOp(Op):
         spare = chunk * positions * PANEL
         arguments: dict[str, Argument] = {
             "x": At(x.memory, x.start + origin),
-            "dy": At(dy.memory, dy.start),
-            "y": At(target),
             "segment": table(segments),
             "segments": len(segments),
             "slices": slices,
@@ -290,14 +286,22 @@ class FilterGradientOp(Op):
             "run": table(runs),
             "runs": len(runs),
             "length": run,
-            "panels": panels,
             "slice_size": size,
-            "columns": filters,
             "spare": spare,
         }
-        flops = 2 * y.size * math.prod(sizes)
-        spec, name = FilterGradient(rows, vectors, gathered), f"direct, {slices} slices"
-        low.call(spec, arguments, slices * blocks, target, name, flops, spare + 2 * PANEL)
+        for column, width in column_spans(filters):
+            rows, vectors = tile_shape(host(), width)
+            rows = min((rows, -(-rows // 2)), key=lambda r: -(-run // r) * max(r * vectors, CHAINS))
+            here: dict[str, Argument] = {
+                "dy": At(dy.memory, dy.start + column),
+                "y": At(target, column * len(runs) * run),
+                "panels": panel_count(width),
+                "columns": width,
+            }
+            flops = 2 * y.size // filters * width * math.prod(sizes)
+            spec, name = FilterGradient(rows, vectors, gathered), f"direct, {slices} slices"
+            pieces = slices * panel_count(width) * len(runs)
+            low.call(spec, arguments | here, pieces, target, name, flops, spare + 2 * PANEL, disjoint=True)
         if slices > 1:
             join_slices(low, "sum", At(target), 1, slices, size, result.memory)
 
@@ -355,7 +359,34 @@ class Axis:
 
 def product_of(group: Group, low: Lowering, x: Buffer, panels: At, axes: Sequence[Axis], y: Buffer) -> None:
     """One gather-GEMM: the positions of every image as rows, the output's channels as columns."""
-    images, columns, channels = y.shape[0], y.shape[-1], x.shape[-1]
+    for first, columns in column_spans(y.shape[-1]):
+        _span_of(group, low, x, panels, axes, y, first, columns)
+
+
+def column_spans(columns: int) -> list[tuple[int, int]]:
+    """First column and width of what one register tile serves: a last panel that is at most half full goes apart.
+
+    >>> column_spans(100), column_spans(10), column_spans(64)
+    ([(0, 96), (96, 4)], [(0, 10)], [(0, 64)])
+    """
+    last = columns % PANEL
+    if columns < PANEL or not 0 < last <= PANEL // 2:
+        return [(0, columns)]
+    return [(0, columns - last), (columns - last, last)]
+
+
+def _span_of(
+    group: Group,
+    low: Lowering,
+    x: Buffer,
+    panels: At,
+    axes: Sequence[Axis],
+    y: Buffer,
+    column: int,
+    columns: int,
+) -> None:
+    """The columns from `column` on of a product."""
+    images, channels = y.shape[0], x.shape[-1]
     steps = x.strides[1:-1]
     positions = [a.positions for a in axes]
     together = _together(images, math.prod(positions))
@@ -372,7 +403,7 @@ def product_of(group: Group, low: Lowering, x: Buffer, panels: At, axes: Sequenc
         walk = (a.every * s for a, s in zip(axes, strides, strict=True))
         return first + offsets((together, *positions), (buffer.strides[0], *walk))
 
-    kinds, arguments = epilogue_inputs(group, low)
+    kinds, arguments = epilogue_inputs(group, low, column)
     for i in [i for i, kind in enumerate(kinds) if kind.startswith("vector")]:
         source = low.plain(group.inputs[i])
         arguments[f"in{i}_table"] = in_tiles(places(source), 0)
@@ -385,8 +416,8 @@ def product_of(group: Group, low: Lowering, x: Buffer, panels: At, axes: Sequenc
     walk = (a.step * s for a, s in zip(axes, steps, strict=True))
     arguments |= {
         "x": At(x.memory, x.start + origin),
-        "b": panels,
-        "y": At(y.memory, y.start),
+        "b": At(panels.memory, panels.index + column // PANEL * panel_size),
+        "y": At(y.memory, y.start + column),
         "row": in_tiles(offsets((together, *positions), (x.strides[0], *walk)), 0),
         "out": in_tiles(places(y), -1),
         "tiles": tiles,
@@ -401,7 +432,8 @@ def product_of(group: Group, low: Lowering, x: Buffer, panels: At, axes: Sequenc
         "tile_blocks": tile_blocks,
         "panel_blocks": panel_blocks,
     }
-    low.call(spec, arguments, groups * tile_blocks * panel_blocks, y, f"direct, tile {rows}x{vectors}", flops)
+    name = f"direct, tile {rows}x{vectors}"
+    low.call(spec, arguments, groups * tile_blocks * panel_blocks, y, name, flops, disjoint=True)
 
 
 def _together(images: int, pixels: int) -> int:

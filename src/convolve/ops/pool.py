@@ -82,7 +82,7 @@ class Pool(Op):
             "channels": x.shape[-1],
             "pieces": pieces,
         }
-        low.call(PoolKernel(self.kind), arguments, pieces * x.shape[0], result, f"{self.kind} pool")
+        low.call(PoolKernel(self.kind), arguments, pieces * x.shape[0], result, f"{self.kind} pool", disjoint=True)
 
 
 @register

@@ -189,7 +189,7 @@ def lower_product(group: Group, low: Lowering, tiling: Tiling, x: Buffer, panels
     flops = 2 * 9 * tiling.images * math.prod(tiling.size) * channels * filters
     scratch = size * size * (v_plane + m_plane) + 4 * PANEL
     name = f"winograd {tiling.outputs}x{tiling.outputs}, {block} tiles a block"
-    low.call(spec, arguments, -(-tiling.count // block) * splits, result, name, flops, scratch)
+    low.call(spec, arguments, -(-tiling.count // block) * splits, result, name, flops, scratch, disjoint=True)
 
 
 def lower_gradient(y: Value, low: Lowering, tiling: Tiling, x: Buffer, dy: Buffer) -> None:

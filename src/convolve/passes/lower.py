@@ -85,7 +85,7 @@ def _sweep(group: Group, low: Lowering) -> None:
             return low.panels(value)
         return low.plain(value)
 
-    low.pointwise(group.steps, [source(v) for v in group.inputs], results, group.results)
+    low.pointwise(group.steps, [source(v) for v in group.inputs], results, group.results, disjoint=True)
 
 
 def _margins(values: Sequence[Value]) -> dict[int, Pads]:
@@ -105,19 +105,21 @@ def _weights(values: Sequence[Value]) -> frozenset[int]:
     packed = {v.inputs[1].serial for v in values if isinstance(v.op, (Convolution, InputGradient))}
     packed = {v.serial for v in values if v.serial in packed and isinstance(v.op, Leaf)}
     packed |= {v.serial for v in values if isinstance(v.op, FilterGradientOp)}
+    sweeps = [v for v in values if isinstance(v.op, Pointwise) and _over_one_shape(v)]
+    able = {v.serial for v in sweeps} | {v.serial for v in values if isinstance(v.op, Leaf)}
     while True:
         before = len(packed)
-        for value in values:
-            if (
-                isinstance(value.op, Pointwise)
-                and value.shape
-                and all(v.shape in ((), value.shape) for v in value.inputs)
-            ):
-                alike = [v for v in (*value.inputs, value) if v.shape == value.shape and not _fixed(v)]
-                if any(v.serial in packed for v in alike):
-                    packed |= {v.serial for v in alike if isinstance(v.op, (Leaf, Pointwise))}
+        for value in sweeps:
+            alike = {v.serial for v in (*value.inputs, value) if v.shape == value.shape}
+            if alike & packed:
+                packed |= alike & able
         if len(packed) == before:
             return frozenset(packed)
+
+
+def _over_one_shape(value: Value) -> bool:
+    """Whether a pointwise op combines whole values of its shape with single numbers only."""
+    return bool(value.shape) and all(v.shape in ((), value.shape) for v in value.inputs)
 
 
 def packed_leaves(graph: Graph) -> set[str]:
@@ -125,7 +127,3 @@ def packed_leaves(graph: Graph) -> set[str]:
     values = graph.values()
     packed = _weights(values)
     return {v.op.key for v in values if v.serial in packed and isinstance(v.op, Leaf)}
-
-
-def _fixed(value: Value) -> bool:
-    return isinstance(value.op, Constant)
