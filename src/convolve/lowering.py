@@ -147,6 +147,8 @@ class Lowering:
     calls: list[Call] = field(default_factory=list)
     converted: dict[tuple[int, str], Buffer] = field(default_factory=dict)
     label: str = ""
+    exact: bool = False
+    """Whether convolutions are computed as they are defined, never by Winograd's algorithm."""
 
     def call(
         self,

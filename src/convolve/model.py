@@ -58,7 +58,7 @@ class Model:
             input_shape: (*spatial, channels) of one sample, as in (28, 28, 1).
             seed: of the parameters' first values.
             threads: to compute with; by default what this process may use (see `convolve doctor`).
-            exact: direct convolutions only.
+            exact: convolutions as they are defined, never by Winograd's algorithm, which is faster and as accurate.
             classes: names of the classes, for `classify`.
 
         Raises:
@@ -66,7 +66,7 @@ class Model:
         """
         if not isinstance(net, Layer):
             raise ConvolveError(f"a model is made of a layer, for instance Sequential(...). Received: {net!r}")
-        self.network = Network(net, input_shape, seed, threads)
+        self.network = Network(net, input_shape, seed, threads, exact=exact)
         self.exact, self._threads = exact, threads
         self.classes = tuple(classes) if classes is not None else None
 
@@ -110,7 +110,7 @@ class Model:
         """
         if batch_size < 1:
             raise ConvolveError(f"explain: batch_size must be 1 or more. Received: batch_size={batch_size!r}")
-        network = Network(self.net, self.input_shape, threads=self.network.threads)
+        network = Network(self.net, self.input_shape, threads=self.network.threads, exact=self.exact)
         inputs = {"x": np.random.default_rng(0).standard_normal((batch_size, *self.input_shape), np.float32)}
         if training:
             loss = losses.resolve("cross_entropy" if len(self.output_shape) == 1 else "mse")
@@ -282,7 +282,7 @@ class Model:
         if classes is not None and not (isinstance(classes, list) and all(isinstance(c, str) for c in classes)):
             raise FileError(f"classes must be a list of names or null. Received: {classes!r}")
         model = cls.__new__(cls)
-        model.network = Network(restore(header["net"]), tuple(shape), 0, threads, arrays)
+        model.network = Network(restore(header["net"]), tuple(shape), 0, threads, arrays, exact)
         model.exact, model._threads = exact, threads
         model.classes = tuple(classes) if classes is not None else None
         return model

@@ -42,13 +42,18 @@ class Network:
         seed: int = 0,
         threads: int | None = None,
         arrays: Mapping[str, np.ndarray] | None = None,
+        exact: bool = False,
     ) -> None:
-        """`arrays` gives all parameters and statistics by key, instead of their first values from `seed`."""
+        """`arrays` gives all parameters and statistics by key, instead of their first values from `seed`.
+
+        With `exact`, convolutions are computed directly, as they are defined.
+        """
         self.net = net
         self.input_shape = _checked_shape(input_shape)
         if threads is not None and (not isinstance(threads, int) or threads < 1):
             raise ConvolveError(f"threads must be a positive number or None. Received: threads={threads!r}")
         self.threads = threads or default_threads()
+        self.exact = exact
         self.lock = threading.RLock()
         self.arena = Arena()
         self.user: object = None
@@ -129,7 +134,7 @@ class Network:
         with self.lock:
             known = self._programs.pop(key, None)
             if known is None:
-                program = compile_graph(build(), fused)
+                program = compile_graph(build(), fused, self.exact or not fused)
                 for name, buffer in program.stores.items():
                     if buffer.memory.home == "store":
                         self._agree(name, buffer)
@@ -162,7 +167,7 @@ class Network:
         return self.run(executable, {"x": x}, ("output",))["output"]
 
     def trace(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        """Every layer's output for a batch, from a program in which nothing is fused."""
+        """Every layer's output for a batch, from a program that fuses nothing and computes convolutions directly."""
         dtype = "u1" if x.dtype == np.uint8 else "f4"
 
         def build() -> Graph:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from convolve import (
     SiLU,
     Softmax,
     Tanh,
+    load,
     ops,
     optim,
     zoo,
@@ -593,3 +595,25 @@ def test_one_value_a_channel_has_no_variance() -> None:
         model.trainer().step(x, y)
     assert model.predict(x).shape == (1, 4)
     model.trainer().step(normal(2, 3), np.zeros(2, np.int64))
+
+
+# exact convolutions, and files of earlier days
+
+
+def test_exact_turns_winograd_off_and_so_does_trace() -> None:
+    net = Sequential(Conv(16, 3), ReLU(), Conv(16, 3))
+    x = np.random.default_rng(0).standard_normal((2, 16, 16, 16)).astype(np.float32)
+    fast, exact = Model(net, (16, 16, 16)), Model(net, (16, 16, 16), exact=True)
+    assert any("winograd" in row["algorithm"] for row in fast.explain().as_dict()["rows"])
+    assert not any("winograd" in row["algorithm"] for row in exact.explain().as_dict()["rows"])
+    direct = exact.predict(x)
+    np.testing.assert_array_equal(fast.trace(x)["conv2"], direct)
+    np.testing.assert_allclose(fast.predict(x), direct, rtol=0, atol=2e-6 * np.abs(direct).max())
+
+
+def test_a_model_of_format_1_stays_readable() -> None:
+    """Written by version 0.1.0; its answer to one picture was kept with it."""
+    model = load(Path(__file__).parent / "format1.safetensors")
+    x = np.linspace(-1, 1, 8 * 8 * 2, dtype=np.float32).reshape(1, 8, 8, 2)
+    assert model.classes == ("no", "yes")
+    np.testing.assert_allclose(model.predict(x), [[0.474102646112442, -0.01066971942782402]], rtol=1e-5)

@@ -120,7 +120,7 @@ class Convolution(Op):
         shapes = [v.shape for v in y.inputs]
         x, w = low.margined(y.inputs[0], self.margins(*shapes)[0]), low.panels(y.inputs[1])
         window = self.window
-        tiling = self.tiling(*shapes)
+        tiling = None if low.exact else self.tiling(*shapes)
         if tiling:
             lower_product(group, low, tiling, x, At(w.memory), group_result(group, low))
             return
@@ -187,7 +187,7 @@ class InputGradient(Op):
         )
         window = self.window
         result = group_result(group, low)
-        tiling = self.tiling(*shapes)
+        tiling = None if low.exact else self.tiling(*shapes)
         if tiling:
             lower_product(group, low, tiling, dy, At(transposed), result)
             return
@@ -247,7 +247,7 @@ class FilterGradientOp(Op):
         assert y is not None
         pads = self.margins(*(v.shape for v in y.inputs))
         x = low.margined(y.inputs[0], pads[0])
-        tiling = self.tiling(*(v.shape for v in y.inputs))
+        tiling = None if low.exact else self.tiling(*(v.shape for v in y.inputs))
         if tiling:
             lower_gradient(y, low, tiling, x, low.margined(y.inputs[1], pads[1]))
             return

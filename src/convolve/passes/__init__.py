@@ -24,16 +24,17 @@ REWRITES: tuple[Callable[[Graph], Graph], ...] = (expand, simplify, share)
 """Rewrites of every program's graph, in order. `sink` comes before differentiation, so that gradients profit."""
 
 
-def compile_graph(graph: Graph, fused: bool = True) -> Program:
+def compile_graph(graph: Graph, fused: bool = True, exact: bool = False) -> Program:
     """Turn a graph into a program.
 
     Args:
         graph: what to compute.
         fused: join pointwise ops to their neighbours; without, every value of the graph exists in memory.
+        exact: compute convolutions directly, as they are defined.
     """
     for rewrite in REWRITES:
         graph = rewrite(graph)
-    low: Lowering = lower(graph, fuse(graph, fused))
+    low: Lowering = lower(graph, fuse(graph, fused), exact)
     outputs = {name: low.buffer(value) for name, value in graph.outputs.items()}
     return Program.of(low.calls, outputs, low.stores)
 

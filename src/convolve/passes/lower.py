@@ -13,10 +13,10 @@ from convolve.program import Buffer, Memory
 from convolve.window import Pads
 
 
-def lower(graph: Graph, groups: Sequence[Group]) -> Lowering:
+def lower(graph: Graph, groups: Sequence[Group], exact: bool = False) -> Lowering:
     """Lower every group in order; an updated leaf's new value is written where the leaf lies."""
     values = graph.values()
-    low = Lowering(_margins(values), _weights(values))
+    low = Lowering(_margins(values), _weights(values), exact=exact)
     low.targets = {value.serial: low.leaf(target) for target, value in _in_place(graph, groups)}
     for group in groups:
         output = group.outputs[-1]
