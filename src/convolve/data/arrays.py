@@ -71,6 +71,8 @@ def as_labels(y: ArrayLike, n: int, classes: int | None = None, *, name: str = "
     >>> as_labels([[3.0], [1.0]], 2, classes=4)
     array([3, 1])
     """
+    if isinstance(y, np.ndarray) and _are_labels(y, n, classes or 2**31):
+        return y
     array = _numbers(y, name, "Class names become numbers by names, y = numpy.unique(y, return_inverse=True).")
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
@@ -124,6 +126,12 @@ def _is_canonical(x: NDArray[Any], input_shape: tuple[int, ...] | None) -> bool:
     if not fits or x.dtype != np.float32:
         return fits and x.dtype == np.uint8
     return math.isfinite(x.min()) and math.isfinite(x.max())
+
+
+def _are_labels(y: NDArray[Any], n: int, classes: int) -> bool:
+    """Whether there is nothing to do. As unsigned numbers, labels below zero are the largest of all."""
+    fits = y.dtype == np.int64 and y.shape == (n,) and n > 0 and y.flags.c_contiguous
+    return fits and bool(y.view(np.uint64).max() < classes)
 
 
 def _numbers(values: ArrayLike, name: str, advice: str = "") -> NDArray[Any]:
