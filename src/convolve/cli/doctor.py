@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from convolve.native.target import host
 
 TOLERANCE = 1e-5
 """Of the self-check: the largest difference between a result and its definition, relative to the largest value."""
-UNLIMITED = 1 << 16
 
 
 def doctor(quiet: bool, as_json: bool) -> None:
@@ -87,13 +85,7 @@ def cpu() -> dict[str, Any]:
 def threads() -> dict[str, Any]:
     """How many threads compute by default, and the limits that number is the least of."""
     default = workers.default_threads()
-    limits: dict[str, int | None] = {
-        "CPUs this process may use": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
-        "the container's quota": workers._quota(),
-        "physical cores": workers._physical_cores(),
-        "CONVOLVE_THREADS": int(os.environ.get("CONVOLVE_THREADS") or UNLIMITED),
-    }
-    known = {name: None if limit == UNLIMITED else limit for name, limit in limits.items()}
+    known = {name: None if limit == workers.UNLIMITED else limit for name, limit in workers.limits().items()}
     return {"default": default, "limits": known}
 
 

@@ -131,24 +131,40 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
+UNLIMITED = 1 << 16
+"""More threads than anybody has."""
+
+
 def default_threads() -> int:
-    """The least of: CPUs this process may use, the container's quota, physical cores; `CONVOLVE_THREADS` overrides.
+    """The least of `limits()`.
 
     Raises:
         ConvolveError: `CONVOLVE_THREADS` is not a positive number.
     """
-    asked = os.environ.get("CONVOLVE_THREADS")
-    if asked and (not asked.isdigit() or int(asked) < 1):
+    return max(1, min(limits().values()))
+
+
+def limits() -> dict[str, int]:
+    """What bounds the number of threads, by name; `UNLIMITED` where something does not.
+
+    Raises:
+        ConvolveError: `CONVOLVE_THREADS` is not a positive number.
+    """
+    asked = os.environ.get("CONVOLVE_THREADS") or str(UNLIMITED)
+    if not asked.isdigit() or int(asked) < 1:
         raise ConvolveError(f"CONVOLVE_THREADS={asked!r}: give a number of threads, 1 or more")
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limits = [allowed, _quota(), _physical_cores()]
-    if asked:
-        limits.append(int(asked))
-    return max(1, min(limits))
+    return {
+        "CPUs this process may use": (
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        ),
+        "the container's quota": _quota(),
+        "physical cores": _physical_cores(),
+        "CONVOLVE_THREADS": int(asked),
+    }
 
 
 def _quota() -> int:
-    """CPUs the control group grants, rounded up; a large number where there is no limit."""
+    """CPUs the control group grants, rounded up."""
     groups = Path("/sys/fs/cgroup")
     try:
         quota, period = (groups / "cpu.max").read_text().split()
@@ -157,9 +173,9 @@ def _quota() -> int:
             quota = (groups / "cpu/cpu.cfs_quota_us").read_text().strip()
             period = (groups / "cpu/cpu.cfs_period_us").read_text().strip()
         except OSError:
-            return 1 << 16
+            return UNLIMITED
     if quota in ("max", "-1"):
-        return 1 << 16
+        return UNLIMITED
     return max(1, -(-int(quota) // int(period)))
 
 
@@ -170,5 +186,5 @@ def _physical_cores() -> int:
         for cpu in os.sched_getaffinity(0):
             cores.add(Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text())
     except (OSError, AttributeError):
-        return 1 << 16
+        return UNLIMITED
     return len(cores)
