@@ -16,7 +16,7 @@ import llvmlite.ir as ir
 
 from convolve.native.target import Target
 
-I1, I8, I32, I64 = (ir.IntType(n) for n in (1, 8, 32, 64))
+I8, I32, I64 = (ir.IntType(n) for n in (8, 32, 64))
 F32 = ir.FloatType()
 POINTER = ir.PointerType()
 ELEMENTS: dict[str, Any] = {"f4": F32, "i4": I32, "i8": I64, "u1": I8, "f8": ir.DoubleType()}

@@ -423,7 +423,6 @@ def _span_of(
         "tiles": tiles,
         "red": table(reductions),
         "reach": table(reach),
-        "groups": groups,
         "x_group": together * x.strides[0],
         "y_group": together * y.strides[0],
         "panels": panel_count(columns),

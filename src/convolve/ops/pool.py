@@ -24,8 +24,13 @@ MOST_TAPS = 1 << 16
 
 def _inside(x_shape: Shape, window: Window) -> np.ndarray:
     """Which taps of each window lie inside the image: (*output, taps)."""
-    ones = np.ones((1, *x_shape[1:-1], 1))
-    return patches(ones, window)[0, ..., 0] > 0
+    inside = np.ones((), bool)
+    for (first, last), k in zip(window.spans(x_shape[1:-1]), window.kernel, strict=True):
+        tap = np.arange(k)
+        inside = np.logical_and.outer(inside, (tap >= first[:, None]) & (tap < last[:, None]))
+    rank = window.rank
+    places = inside.transpose(*range(0, 2 * rank, 2), *range(1, 2 * rank, 2))
+    return places.reshape(*places.shape[:rank], window.taps)
 
 
 def _divisor(x_shape: Shape, window: Window, count_padding: bool) -> np.ndarray:
@@ -139,7 +144,6 @@ class PoolGradient(Op):
             "taps": np.concatenate([tables["taps"], own["taps"]]),
             "y_window": np.stack([own["window"][:, 0], own["window"][:, 2] + len(tables["taps"])], 1).astype(np.int32),
             "channels": x.shape[-1],
-            "pieces": 1,
         }
         low.call(PoolGradientKernel(self.kind, not apart), arguments, x.shape[0], result, f"{self.kind} pool gradient")
 

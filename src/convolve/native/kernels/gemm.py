@@ -38,7 +38,7 @@ class Gemm:
             *("x:f4", "b:f4", "y:f4"),
             *("row:i4", "out:i4", "tiles:int"),  # offset tables, `tiles` register tiles long
             *("red:i4", "reach:i4"),  # pairs (offset in x, offset in a panel); what each tile needs of o and k
-            *("groups:int", "x_group:int", "y_group:int"),  # the tables serve several groups of images
+            *("x_group:int", "y_group:int"),  # the tables serve several groups of images
             *("panels:int", "panel_size:int", "columns:int"),
             *("tile_blocks:int", "panel_blocks:int"),  # how pieces cut the work
             *self.epilogue.arguments,

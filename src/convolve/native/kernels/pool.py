@@ -12,7 +12,7 @@ from convolve.native.builder import Expr, Kernel, Mask, Pointer
 from convolve.native.kernels.functions import FUNCTIONS
 from convolve.native.kernels.gemm import share
 
-TABLES = ("windows:int", "window:i4", "taps:i4", "channels:int", "pieces:int")
+TABLES = ("windows:int", "window:i4", "taps:i4", "channels:int")
 """`window`: (offset of the origin in x, offset of the result in y, first tap, taps) of each window."""
 
 
@@ -24,7 +24,7 @@ class Pool:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        return ("x:f4", "y:f4", "x_image:int", "y_image:int", "divisor:f4", *TABLES)
+        return ("x:f4", "y:f4", "x_image:int", "y_image:int", "divisor:f4", "pieces:int", *TABLES)
 
     def emit(self, k: Kernel) -> None:
         image, part = k.piece // k.pieces, k.piece % k.pieces

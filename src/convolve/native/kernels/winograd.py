@@ -144,9 +144,7 @@ class FilterTransform:
                 (y + (plane * here * position + channel * PANEL + lane)).store_vector(value)
 
 
-def emit_input_transform(
-    k: Kernel, outputs: int, x: Pointer, target: Pointer, pitch: Expr, plane: Expr, channels: Expr
-) -> None:
+def emit_input_transform(k: Kernel, outputs: int, x: Pointer, target: Pointer, plane: Expr, channels: Expr) -> None:
     """One tile's (outputs + 2)^2 patch of all channels, transformed to `target[position * plane + channel]`."""
     lanes, points, size = k.target.lanes, POINTS[outputs], outputs + 2
     with k.range(channels, step=lanes) as channel:
@@ -194,7 +192,7 @@ class Product:
         v, m = k.scratch, k.scratch + k.m_start
         with k.range(count) as tile:
             origin = k.x + (k.x_tile + (first + tile)).load()
-            emit_input_transform(k, self.outputs, origin, v + tile * k.v_pitch, k.v_pitch, k.v_plane, k.channels)
+            emit_input_transform(k, self.outputs, origin, v + tile * k.v_pitch, k.v_plane, k.channels)
         groups = (k.columns + (k.group - 1)) // k.group
         panel_size = k.channels * PANEL
         first_group, last_group = share(k.piece % k.splits, k.splits, groups)
@@ -319,7 +317,7 @@ class FilterGradientSum:
             count = k.minimum(last - start, k.block)
             with k.range(count) as tile:
                 origin = k.x + (k.x_tile + (start + tile)).load()
-                emit_input_transform(k, 4, origin, v + tile * k.v_pitch, k.v_pitch, k.v_plane, k.channels)
+                emit_input_transform(k, 4, origin, v + tile * k.v_pitch, k.v_plane, k.channels)
                 received = k.dy + ((k.dy_tile + (start + tile)).load() + column)
                 with k.range(width, step=lanes) as lane:
                     at = received + lane
