@@ -89,7 +89,7 @@ class Machine:
         for name, store in self.executable.stores.items():
             buffer = self.program.stores[name]
             flat = store[: buffer.memory.size]
-            found[name.split(":", 1)[1]] = unpack(flat, buffer.shape) if buffer.panels else flat.reshape(buffer.shape)
+            found[name.split(":", 1)[1]] = _unpacked(flat, buffer)
         return found
 
     def _given(self, buffer: Any) -> bool:
@@ -99,7 +99,12 @@ class Machine:
         return next(name.split(":", 1)[0] for name in self.program.stores if name.split(":", 1)[1] == key)
 
     def _store(self, key: str, array: Array) -> Array:
-        return _guarded(pack(array) if self.buffers[key].panels else array)
+        panels = self.buffers[key].panels
+        return _guarded(pack(array, panels) if panels else array)
+
+
+def _unpacked(flat: Array, buffer: Any) -> Array:
+    return unpack(flat, buffer.shape, buffer.panels) if buffer.panels else flat.reshape(buffer.shape)
 
 
 def _guarded(array: Array) -> Array:
@@ -174,7 +179,8 @@ class Case:
 
     def __str__(self) -> str:
         function = f"-{self.op.function}" if isinstance(self.op, Pointwise) else ""
-        return f"{self.op.name}{function}-{'-'.join('x'.join(map(str, a.shape)) for a in self.arrays)}"
+        groups = f"-{self.op.groups}groups" if getattr(self.op, "groups", 1) > 1 else ""
+        return f"{self.op.name}{function}{groups}-{'-'.join('x'.join(map(str, a.shape)) for a in self.arrays)}"
 
 
 def _case(op: Op, *arrays: Array) -> Case:
@@ -219,8 +225,16 @@ def _window_cases() -> list[Case]:
             _case(InputGradient(window, size), dy, w),
             _case(FilterGradientOp(window), x, dy),
         ]
+        for groups, channels, filters in ((2, 4, 6), (5, 5, 5), (3, 3, 6)) if window.rank else ():
+            x, w = normal((2, *size, channels)), normal((filters, *window.kernel, channels // groups), 1)
+            dy = normal((2, *window.output(size), filters), 2)
+            cases += [
+                _case(Convolution(window, groups), x, w),
+                _case(InputGradient(window, size, groups), dy, w),
+                _case(FilterGradientOp(window, groups), x, dy),
+            ]
         if window.rank:
-            dy = normal((2, *window.output(size), 3), 3)
+            x, dy = normal((2, *size, 3)), normal((2, *window.output(size), 3), 3)
             for kind, count_padding in (("max", False), ("avg", False), ("avg", True)):
                 cases.append(_case(Pool(kind, window, count_padding), x))
                 cases.append(_case(PoolGradient(kind, window, count_padding), x, dy))

@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from convolve.training import losses, optim, schedule
 
 _LAYERS = (
-    *("Add", "AvgPool", "BatchNorm", "Concat", "Conv", "Dense", "Dropout", "Flatten", "GELU", "GlobalAvgPool", "Input"),
-    *("Layer", "LeakyReLU", "MaxPool", "Multiply", "Net", "Normalize", "ReLU", "Residual", "Sequential", "SiLU"),
-    *("Sigmoid", "Softmax", "Tanh"),
+    *("Sequential", "Residual", "Input", "Net", "Layer"),
+    *("Conv", "ConvTranspose", "Dense"),
+    *("MaxPool", "AvgPool", "GlobalAvgPool"),
+    *("BatchNorm", "Dropout", "Normalize"),
+    *("ReLU", "LeakyReLU", "GELU", "SiLU", "Sigmoid", "Tanh", "Softmax"),
+    *("Flatten", "Add", "Concat", "Multiply"),
 )
 _HOMES = dict.fromkeys(_LAYERS, "convolve.layers") | {"Model": "convolve.model", "load": "convolve.model"}
 _MODULES = {

@@ -121,7 +121,7 @@ class Executable:
         view = self._views.get(name)
         if view is None:
             view = self._views[name] = self._view(buffer)
-        return unpack(view, buffer.shape) if buffer.panels else view.copy()
+        return unpack(view, buffer.shape, buffer.panels) if buffer.panels else view.copy()
 
     def _view(self, buffer: Buffer) -> np.ndarray:
         """Where a buffer lies, seen as an array; a weight's panels flat."""

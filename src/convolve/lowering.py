@@ -140,7 +140,8 @@ class Lowering:
     """What has been lowered so far: a buffer for each value, and the calls that fill them."""
 
     pads: Mapping[int, Pads] = field(default_factory=dict)
-    weights: frozenset[int] = frozenset()
+    weights: Mapping[int, int] = field(default_factory=dict)
+    """Serials of the values that lie in filter panels, and how many groups of filters they have."""
     targets: Mapping[int, Buffer] = field(default_factory=dict)
     stores: dict[str, Buffer] = field(default_factory=dict)
     buffers: dict[int, Buffer] = field(default_factory=dict)
@@ -178,7 +179,7 @@ class Lowering:
                 memory = Memory(op.key, value.size, value.dtype, "input")
                 made = Buffer(memory, value.shape, row_major(value.shape))
             elif value.serial in self.weights:
-                made = packed(op.key, value.shape, "store")
+                made = packed(op.key, value.shape, self.weights[value.serial], "store")
             else:
                 made = Buffer(Memory(op.key, value.size, "f4", "store"), value.shape, row_major(value.shape))
             self.stores[key] = made
@@ -203,34 +204,34 @@ class Lowering:
     def plain(self, value: Value) -> Buffer:
         """The value's buffer with its elements in strides: a packed weight is unpacked once."""
         buffer = self.buffer(value)
-        return self._repacked(value, buffer, packing=False) if buffer.panels else buffer
+        return self._repacked(value, buffer, 0) if buffer.panels else buffer
 
-    def panels(self, value: Value) -> Buffer:
-        """A weight's buffer in filter panels: a plain one is packed once."""
+    def panels(self, value: Value, groups: int = 1) -> Buffer:
+        """A weight's buffer in filter panels, those of each group apart: a plain one is packed once."""
         buffer = self.buffer(value)
-        return buffer if buffer.panels else self._repacked(value, self.compact(value), packing=True)
+        return buffer if buffer.panels == groups else self._repacked(value, self.compact(value), groups)
 
-    def _repacked(self, value: Value, source: Buffer, packing: bool) -> Buffer:
-        key = (value.serial, "panels" if packing else "plain")
+    def _repacked(self, value: Value, source: Buffer, groups: int) -> Buffer:
+        """A weight's copy in the panels of so many groups, or plain for none."""
+        key = (value.serial, f"panels {groups}" if groups else "plain")
         if key not in self.converted:
             name = f"{value.label or value.serial}.{key[1]}"
-            target = packed(name, value.shape) if packing else padded(name, value.shape)
-            if not packing:
-                target = self._contiguous(name, value.shape)
-            rest = math.prod(value.shape[1:])
+            target = packed(name, value.shape, groups) if groups else self._contiguous(name, value.shape)
+            there = groups or source.panels
             pieces = max(1, min(MOST_PIECES, value.size // GRAIN))
             self.call(
-                Repack(packing),
+                Repack(packing=bool(groups)),
                 {
                     "x": At(source.memory, source.start),
                     "y": At(target.memory),
-                    "rest": rest,
-                    "filters": value.shape[0],
+                    "rest": math.prod(value.shape[1:]),
+                    "filters": value.shape[0] // there,
+                    "groups": there,
                     "pieces": pieces,
                 },
                 pieces,
                 target,
-                "pack" if packing else "unpack",
+                "pack" if groups else "unpack",
             )
             self.converted[key] = target
         return self.converted[key]
@@ -256,7 +257,7 @@ class Lowering:
         else:
             name = value.label or f"{value.op.name}{value.serial}"
             if value.serial in self.weights:
-                made = packed(name, value.shape)
+                made = packed(name, value.shape, self.weights[value.serial])
             else:
                 made = padded(name, value.shape, self.pads.get(value.serial, ()))
                 if any(p for pair in made.pads for p in pair):
@@ -398,7 +399,7 @@ def flat(buffer: Buffer) -> Buffer:
     """A packed buffer as the vector it is in memory; scalars stay."""
     if not buffer.panels:
         return buffer
-    return replace(buffer, shape=(buffer.memory.size,), strides=(1,), panels=False)
+    return replace(buffer, shape=(buffer.memory.size,), strides=(1,), panels=0)
 
 
 def _padded_sizes(buffer: Buffer) -> tuple[int, ...]:

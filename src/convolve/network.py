@@ -58,7 +58,7 @@ class Network:
         self.arena = Arena()
         self.user: object = None
         self.stores: dict[str, np.ndarray] = {}
-        self.layouts: dict[str, tuple[Shape, bool]] = {}
+        self.layouts: dict[str, tuple[Shape, int]] = {}
         self._programs: OrderedDict[object, Executable] = OrderedDict()
         built = self.forward(2)
         self.output_shape = built.output.shape[1:]
@@ -70,7 +70,7 @@ class Network:
         if arrays is not None:
             _check_arrays(shapes, arrays)
         for key, shape in shapes.items():
-            self._create(key, shape, key.removeprefix("parameter:") in packed)
+            self._create(key, shape, packed.get(key.removeprefix("parameter:"), 0))
         for index, (name, spec) in enumerate(self.specs.items() if arrays is None else ()):
             self[f"parameter:{name}"] = spec.sample(np.random.Generator(np.random.Philox(key=[seed, index])))
         for key, value in (arrays or {f"statistic:{name}": value for name, value in statistics.items()}).items():
@@ -78,9 +78,9 @@ class Network:
 
     # arrays
 
-    def _create(self, key: str, shape: Shape, panels: bool, dtype: str = "f4") -> None:
+    def _create(self, key: str, shape: Shape, panels: int, dtype: str = "f4") -> None:
         self.layouts[key] = (shape, panels)
-        size = pack(np.zeros(shape, np.float32)).size if panels else int(np.prod(shape, dtype=np.int64))
+        size = pack(np.zeros(shape, np.float32), panels).size if panels else int(np.prod(shape, dtype=np.int64))
         self.stores[key] = aligned(size + SLACK, np.dtype(dtype).type)
 
     def __getitem__(self, key: str) -> np.ndarray:
@@ -88,7 +88,7 @@ class Network:
         shape, panels = self.layouts[key]
         store = self.stores[key]
         if panels:
-            return unpack(store[:-SLACK], shape)
+            return unpack(store[:-SLACK], shape, panels)
         return np.array(store[:-SLACK].reshape(shape))
 
     def __setitem__(self, key: str, value: np.ndarray) -> None:
@@ -99,7 +99,7 @@ class Network:
             raise ShapeError(f"{name}: expected an array of shape {shape}. Received: shape {array.shape}")
         store = self.stores[key]
         with self.lock:
-            store[:-SLACK] = pack(array.astype(np.float32)) if panels else array.astype(store.dtype).ravel()
+            store[:-SLACK] = pack(array.astype(np.float32), panels) if panels else array.astype(store.dtype).ravel()
 
     def keys(self, kind: str) -> list[str]:
         """Names of the arrays of a kind: "parameter", "statistic", "state"."""

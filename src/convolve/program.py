@@ -41,7 +41,8 @@ class Memory:
 class Buffer:
     """A view of memory: element `index` lies at `start + sum(index * strides)`.
 
-    `panels` says that a weight (filters, *kernel, channels) lies packed as (filters / PANEL, *kernel, channels, PANEL).
+    With `panels` a weight (filters, *kernel, channels) lies packed as (filters / PANEL, *kernel, channels, PANEL): so
+    many groups of filters, each in panels of its own.
     """
 
     memory: Memory
@@ -49,7 +50,7 @@ class Buffer:
     strides: tuple[int, ...]
     start: int = 0
     pads: Pads = ()
-    panels: bool = False
+    panels: int = 0
 
     @property
     def contiguous(self) -> bool:
@@ -117,32 +118,33 @@ def padded(name: str, shape: tuple[int, ...], pads: Pads = (), dtype: str = "f4"
     return Buffer(Memory(name, size, dtype), shape, tuple(strides), start, pads if len(shape) > 2 else ())
 
 
-def packed(memory_name: str, shape: tuple[int, ...], home: str = "arena") -> Buffer:
-    """Filter panels for a weight (filters, *kernel, channels)."""
+def packed(memory_name: str, shape: tuple[int, ...], groups: int = 1, home: str = "arena") -> Buffer:
+    """Filter panels for a weight (filters, *kernel, channels), those of each group apart."""
     filters, *rest = shape
-    size = -(-filters // PANEL) * PANEL * int(np.prod(rest, dtype=np.int64))
-    return Buffer(Memory(memory_name, size, home=home), shape, (), panels=True)
+    size = groups * -(-filters // groups // PANEL) * PANEL * int(np.prod(rest, dtype=np.int64))
+    return Buffer(Memory(memory_name, size, home=home), shape, (), panels=groups)
 
 
-def pack(weight: np.ndarray) -> np.ndarray:
+def pack(weight: np.ndarray, groups: int = 1) -> np.ndarray:
     """(filters, *kernel, channels) to panels, flat; missing filters are zero.
 
     >>> pack(np.arange(6.0, dtype=np.float32).reshape(3, 1, 2)).reshape(2, PANEL)[:, :3]
     array([[0., 2., 4.],
            [1., 3., 5.]], dtype=float32)
     """
-    filters = weight.shape[0]
+    filters = weight.shape[0] // groups
     blocks = -(-filters // PANEL)
-    flat = np.zeros((blocks * PANEL, weight.size // filters), np.float32)
-    flat[:filters] = weight.reshape(filters, -1)
-    return np.ascontiguousarray(flat.reshape(blocks, PANEL, -1).transpose(0, 2, 1)).ravel()
+    rows = np.zeros((groups, blocks * PANEL, weight.size // weight.shape[0]), np.float32)
+    rows[:, :filters] = weight.reshape(groups, filters, -1)
+    return np.ascontiguousarray(rows.reshape(groups * blocks, PANEL, -1).transpose(0, 2, 1)).ravel()
 
 
-def unpack(panels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def unpack(panels: np.ndarray, shape: tuple[int, ...], groups: int = 1) -> np.ndarray:
     """The inverse of `pack`."""
-    blocks = -(-shape[0] // PANEL)
-    rows = panels.reshape(blocks, -1, PANEL).transpose(0, 2, 1).reshape(blocks * PANEL, -1)
-    return np.ascontiguousarray(rows[: shape[0]]).reshape(shape)
+    filters = shape[0] // groups
+    blocks = -(-filters // PANEL)
+    rows = panels.reshape(groups * blocks, -1, PANEL).transpose(0, 2, 1).reshape(groups, blocks * PANEL, -1)
+    return np.ascontiguousarray(rows[:, :filters]).reshape(shape)
 
 
 def schedule(calls: Sequence[Call]) -> int:

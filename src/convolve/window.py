@@ -123,7 +123,8 @@ def resolve(
 ) -> Window:
     """Make a window explicit for an input of spatial `size`.
 
-    `same` pads so that the output has ceil(size / stride) positions, the odd one at the high end.
+    `same` pads so that the output has ceil(size / stride) positions, the odd one at the high end; `same_lower` puts it
+    at the low end.
 
     >>> resolve(3, 2, 1, "same", (28, 28)).pads
     ((0, 1), (0, 1))
@@ -137,19 +138,21 @@ def resolve(
     pads: Pads
     if padding == "valid":
         pads = ((0, 0),) * rank
-    elif padding == "same":
-        pads = tuple(
+    elif padding in ("same", "same_lower"):
+        halves = [
             (total // 2, total - total // 2)
             for n, k, s, d in zip(size, kernel, stride, dilation, strict=True)
             for total in [max(0, (-(-n // s) - 1) * s + d * (k - 1) + 1 - n)]
-        )
+        ]
+        pads = tuple(pair if padding == "same" else pair[::-1] for pair in halves)
     elif isinstance(padding, int):
         pads = ((padding, padding),) * rank
     elif isinstance(padding, tuple) and len(padding) == rank and all(len(p) == 2 for p in padding):
         pads = tuple((int(lo), int(hi)) for lo, hi in padding)
     else:
         raise ShapeError(
-            f'padding must be "same", "valid", an int or {rank} pairs (lo, hi). Received: padding={padding!r}'
+            f'padding must be "same", "same_lower", "valid", an int or {rank} pairs (lo, hi). '
+            f"Received: padding={padding!r}"
         )
     if any(p < 0 for pair in pads for p in pair):
         raise ShapeError(f"padding must not be negative. Received: padding={padding!r}")

@@ -17,6 +17,7 @@ from convolve import (
     BatchNorm,
     Concat,
     Conv,
+    ConvTranspose,
     Dense,
     Dropout,
     Flatten,
@@ -123,6 +124,19 @@ EXAMPLES: dict[str, list[tuple[Layer, Shape]]] = {
         (Conv(32, 3), (8, 8, 32)),
         (Conv(4, 2), (3, 4, 3, 2)),
         (Conv(3, 3, stride=2, dilation=(2, 1, 1), padding=2), (5, 4, 6, 2)),
+        (Conv(6, 3, groups=3, padding="same_lower", stride=2), (8, 9)),
+        (Conv(34, 3, groups=17), (5, 4, 17)),
+        (Conv(17, 3, groups="depthwise", stride=2, bias=False), (7, 6, 17)),
+        (Conv(4, (1, 3, 2), groups="depthwise", dilation=(1, 1, 2)), (3, 4, 5, 2)),
+        (Conv(4, 3, groups=2, padding=((0, 2), (1, 0))), (5, 6, 8)),
+    ],
+    "ConvTranspose": [
+        (ConvTranspose(5, 3), (7, 2)),
+        (ConvTranspose(17, 2, stride=2, bias=False), (4, 3, 6)),
+        (ConvTranspose(4, (3, 4), stride=(2, 3), padding=((1, 0), (0, 2)), output_padding=(1, 2)), (4, 3, 3)),
+        (ConvTranspose(4, 3, stride=2, dilation=2, padding="same_lower", groups=2), (3, 4, 6)),
+        (ConvTranspose(6, 3, stride=2, padding="same", output_padding=1, groups="depthwise"), (4, 3, 2, 3)),
+        (ConvTranspose(2, 1, stride=3, padding="valid"), (3, 2)),
     ],
     "Dense": [(Dense(4), (7,)), (Dense(33, bias=False), (18,))],
     "Dropout": [(Dropout(0.3), (5,)), (Dropout(), (4, 3, 5)), (Dropout(0.0), (3, 2)), (Dropout(0.9), (2, 3, 2, 3))],
@@ -262,7 +276,7 @@ def test_a_wrong_kernel_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
         (Conv(0, 3), (5, 5, 1), ["conv1", "filters must be at least 1", "Received: filters=0"]),
         (Conv(4, (3, 3)), (9, 2), ["conv1", "kernel_size has 2 entries", "1 spatial dimensions", "Received"]),
         (Conv(4, 3, stride=0), (9, 2), ["conv1", "stride must be at least 1", "Received"]),
-        (Conv(4, 3, padding="full"), (9, 2), ["conv1", '"same", "valid"', "Received: padding='full'"]),
+        (Conv(4, 3, padding="full"), (9, 2), ["conv1", '"same_lower", "valid"', "Received: padding='full'"]),
         (Conv(4, 3, padding=-1), (9, 2), ["conv1", "must not be negative", "Received: padding=-1"]),
         (Conv(4, 5, padding="valid"), (4, 9, 2), ["conv1", "larger than its input", "Received: spatial size (4, 9)"]),
         (Conv(4, 3, init="magic"), (4, 9, 2), ["conv1", "init must be one of he_normal", "Received: init='magic'"]),
@@ -305,6 +319,33 @@ def test_a_product_never_takes_the_batch_for_a_dimension() -> None:
     x = Input()
     with pytest.raises(ShapeError, match=r"multiply1: .*one rank\. Received: \(4, 2, 3\), \(3,\)"):
         Model(Net(x, x * GlobalAvgPool()(x)), (4, 2, 3))  # as many columns as the batch that a net is tried with
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "words"),
+    [
+        (Conv(6, 3, groups=4), (8, 8, 8), r"divide both the 8 channels .* the 6 filters\. Received: groups=4"),
+        (Conv(6, 3, groups=2), (8, 8, 3), r"divide both the 3 channels .* Received: groups=2"),
+        (Conv(6, 3, groups="depthwise"), (8, 4), r"4 channels .* 6 filters\. Received: groups='depthwise'"),
+        (Conv(6, 3, groups=0), (8, 4), r"positive int or \"depthwise\"\. Received: groups=0"),
+        (Conv(6, 3, groups="each"), (8, 4), r"positive int or \"depthwise\"\. Received: groups='each'"),
+        (Conv(4, 3, padding="lower"), (8, 4), r"same_lower.*Received: padding='lower'"),
+        (Conv(4, 3, padding=((1, -1),)), (8, 4), r"must not be negative\. Received: "),
+        (ConvTranspose(4, 3, output_padding=1), (8, 4), r"below the stride \(1,\).*Received: output_padding=1"),
+        (ConvTranspose(4, 3, stride=2, output_padding=2), (8, 8, 4), r"below the stride.*Received: output_padding=2"),
+        (ConvTranspose(4, 3, stride=2, output_padding=-1), (8, 4), r"at least 0.*Received: output_padding=-1"),
+        (ConvTranspose(4, 3, stride=2, output_padding=(1, 1)), (8, 4), r"1 dimensions\. Received: output_padding"),
+        (ConvTranspose(4, 3, padding=5), (4, 4), r"cuts off more than the \(4,\) positions.*Received: padding=5"),
+        (ConvTranspose(4, (3, 3)), (4, 4), r"kernel_size has 2 entries"),
+        (ConvTranspose(0, 3), (4, 4), r"filters must be at least 1"),
+        (ConvTranspose(5, 3, groups=2), (4, 4), r"divide both the 4 channels .* 5 filters\. Received: groups=2"),
+        (ConvTranspose(5, 3), (4,), r"at least one spatial dimension\. Received: input of shape \(4,\)"),
+    ],
+    ids=str,
+)
+def test_convolutions_refuse_what_has_no_meaning(layer: Layer, shape: Shape, words: str) -> None:
+    with pytest.raises(ShapeError, match=rf"{layer.kind()}1: .*{words}"):
+        Model(Sequential(layer), shape)
 
 
 # nets as graphs

@@ -31,6 +31,9 @@ from convolve import ops
 from convolve.graph import Graph, Value, apply, differentiate, evaluate, leaf
 from convolve.native.cache import statistics
 from convolve.native.kernels import winograd
+from convolve.native.kernels.depthwise import Depthwise, DepthwiseFilterGradient
+from convolve.native.kernels.filter_gradient import FilterGradient
+from convolve.native.kernels.gemm import Gemm
 from convolve.native.kernels.pointwise import Pointwise as PointwiseKernel
 from convolve.ops.convolution import Convolution
 from convolve.ops.norm import BatchNormalize, moments
@@ -72,15 +75,16 @@ def test_graphs_at_random(made: RandomGraph) -> None:
 
 Sized = tuple[Window, tuple[int, ...]]
 CONVOLUTION_SPECS = 24
+GROUPED_SPECS = 40
 POOL_SPECS = 16
 
 
-def convolution_specs(sized: Sized, images: int, channels: int, filters: int, kept: bool) -> set[Any]:
+def convolution_specs(sized: Sized, images: int, channels: int, filters: int, kept: bool, groups: int = 1) -> set[Any]:
     """Check a convolution and both its gradients. `kept` inputs have been computed, and carry margins themselves."""
     window, size = sized
-    feeds = {"x": normal((images, *size, channels)), "w": normal((filters, *window.kernel, channels), 1)}
+    feeds = {"x": normal((images, *size, channels)), "w": normal((filters, *window.kernel, channels // groups), 1)}
     x, w = leaf_for("x", feeds["x"]), leaf_for("w", feeds["w"], "parameter")
-    y = apply(Convolution(window), ops.cast(x) if kept else x, w)
+    y = apply(Convolution(window, groups), ops.cast(x) if kept else x, w)
     loss, weights = weighted(y)
     return check([y, *differentiate(loss, [x, w])], feeds | weights)
 
@@ -98,6 +102,44 @@ def test_convolutions() -> None:
     examine()
     assert len(specs) <= CONVOLUTION_SPECS
     assert statistics.compiled - before <= CONVOLUTION_SPECS
+
+
+def test_grouped_convolutions() -> None:
+    """Any number of groups, one a channel among them, over any legal window."""
+    specs: set[Any] = set()
+
+    @given(
+        windows(least=1),
+        st.integers(1, 3),
+        st.sampled_from([2, 3, 8, 17, 33, 40]),
+        st.sampled_from([1, 1, 2, 3, 5]),
+        st.sampled_from([1, 1, 2, 3, 9, 17]),
+        st.booleans(),
+    )
+    @settings(max_examples=150)
+    def examine(sized: Sized, images: int, groups: int, channels: int, filters: int, kept: bool) -> None:
+        specs.update(convolution_specs(sized, images, groups * channels, groups * filters, kept, groups))
+
+    before = statistics.compiled
+    examine()
+    assert {type(spec) for spec in specs} >= {Depthwise, DepthwiseFilterGradient, Gemm, FilterGradient}
+    assert len(specs) <= GROUPED_SPECS
+    assert statistics.compiled - before <= GROUPED_SPECS
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel", "stride"),
+    [
+        ((2, 60, 60, 24), 3, 1),  # many blocks of tiles, panels half full
+        ((3, 5, 4, 200), 3, 2),  # many panels of few positions
+        ((1, 4000, 32), 9, 4),
+        ((2, 9, 8, 7, 48), (3, 3, 5), 1),
+        ((1, 1, 1, 70), 1, 1),
+    ],
+)
+def test_depthwise_convolutions_cut_into_pieces(shape: tuple[int, ...], kernel: Any, stride: int) -> None:
+    window = resolve(kernel, stride, 1, "same", shape[1:-1])
+    convolution_specs((window, shape[1:-1]), shape[0], shape[-1], shape[-1], True, shape[-1])
 
 
 def test_winograd() -> None:

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from helpers import Array, assert_close, leaf_for, normal, run
 
-from convolve import ops
+from convolve import ConvTranspose, Model, ops
 from convolve.graph import Value, apply, differentiate
-from convolve.ops.convolution import Convolution, InputGradient
+from convolve.layers import Construction, Scope
+from convolve.ops.convolution import Convolution, convolve, transposed
 from convolve.ops.norm import BatchNormalize, moments
 from convolve.ops.pool import Pool
 from convolve.ops.softmax import CrossEntropy, Softmax
@@ -92,21 +93,48 @@ def test_same_padding(rank: int, size: int) -> None:
     )
 
 
-@pytest.mark.parametrize(("rank", "stride", "padding"), list(product((1, 2, 3), (1, 2, 3), (0, 1))), ids=str)
-def test_transposed_convolution(rank: int, stride: int, padding: int) -> None:
-    small = SIZES[rank]
-    size = tuple((n - 1) * stride - 2 * padding + 3 for n in small)
-    window = resolve(3, stride, 1, padding, size)
-    transposed = (
+GROUPS = {"two": (2, 4, 6), "three": (3, 9, 51), "depthwise": (17, 17, 17), "several a channel": (5, 5, 10)}
+"""Groups, channels and filters."""
+
+
+@pytest.mark.parametrize(
+    ("rank", "kind", "stride", "dilation", "pads"),
+    list(product((1, 2, 3), GROUPS, (1, 2), (1, 2), ((1, 1), (0, 2)))),
+    ids=str,
+)
+def test_grouped_convolution(rank: int, kind: str, stride: int, dilation: int, pads: tuple[int, int]) -> None:
+    (groups, channels, filters), size = GROUPS[kind], SIZES[rank]
+    window = resolve(3, stride, dilation, (pads,) * rank, size)
+    compare(
+        lambda x, w: convolve(x, w, window, groups),
+        lambda x, w: convolve_with(rank)(
+            torch.nn.functional.pad(x, pads * rank), w, stride=stride, dilation=dilation, groups=groups
+        ),
+        *(normal((2, *size, channels)), normal((filters, *window.kernel, channels // groups), 1)),
+        kinds="ip",
+    )
+
+
+@pytest.mark.parametrize(
+    ("rank", "kind", "stride", "dilation", "padding"),
+    list(product((1, 2, 3), ("one", *GROUPS), (1, 2, 3), (1, 2), (0, 1))),
+    ids=str,
+)
+def test_transposed_convolution(rank: int, kind: str, stride: int, dilation: int, padding: int) -> None:
+    groups, channels, filters = GROUPS.get(kind, (1, 6, 5))
+    layer = ConvTranspose(filters, 3, stride, padding, dilation, output_padding=stride - 1, groups=groups, name="t")
+    model = Model(layer, (*SIZES[rank], channels))
+    window, size = layer.window(Scope(Construction(False)), model.network.forward(2).input)
+    transposed_by = (
         torch.nn.functional.conv_transpose1d,
         torch.nn.functional.conv_transpose2d,
         torch.nn.functional.conv_transpose3d,
     )[rank - 1]
     compare(
-        lambda x, w: apply(InputGradient(window, size), x, w),
-        lambda x, w: transposed(x, w, stride=stride, padding=padding),
-        *(normal((2, *small, 6)), normal((6, *window.kernel, 5), 1)),
-        kinds="ip",
+        lambda x, w, b: transposed(x, w, window, size, groups) + b,
+        lambda x, w, b: transposed_by(x, w, b, stride, padding, stride - 1, groups, dilation),
+        *(normal((2, *SIZES[rank], channels)), normal(model.parameters["t.weight"].shape, 1), normal((filters,), 2)),
+        kinds="ipp",
     )
 
 

@@ -79,12 +79,17 @@ def _(op: Any) -> Array:
     return np.array(op.value)
 
 
+def channel(op: Any, f: int, c: int, w: Array) -> int:
+    """The input channel that filter f sees as its c-th: those of its own group."""
+    return f // (len(w) // op.groups) * w.shape[-1] + c
+
+
 @defines("convolution")
 def _(op: Any, x: Array, w: Array) -> Array:
     y = filled(op, x, w)
     for r, i, p in reached(op.window, x.shape[1:-1]):
-        for n, f, c in np.ndindex(len(x), len(w), x.shape[-1]):
-            y[(n, *r, f)] += x[(n, *p, c)] * w[(f, *i, c)]
+        for n, f, c in np.ndindex(len(x), len(w), w.shape[-1]):
+            y[(n, *r, f)] += x[(n, *p, channel(op, f, c, w))] * w[(f, *i, c)]
     return y
 
 
@@ -93,7 +98,7 @@ def _(op: Any, dy: Array, w: Array) -> Array:
     dx = filled(op, dy, w)
     for r, i, p in reached(op.window, op.size):
         for n, f, c in np.ndindex(len(dy), len(w), w.shape[-1]):
-            dx[(n, *p, c)] += dy[(n, *r, f)] * w[(f, *i, c)]
+            dx[(n, *p, channel(op, f, c, w))] += dy[(n, *r, f)] * w[(f, *i, c)]
     return dx
 
 
@@ -101,8 +106,8 @@ def _(op: Any, dy: Array, w: Array) -> Array:
 def _(op: Any, x: Array, dy: Array) -> Array:
     dw = filled(op, x, dy)
     for r, i, p in reached(op.window, x.shape[1:-1]):
-        for n, f, c in np.ndindex(len(x), dy.shape[-1], x.shape[-1]):
-            dw[(f, *i, c)] += dy[(n, *r, f)] * x[(n, *p, c)]
+        for n, f, c in np.ndindex(len(x), dy.shape[-1], dw.shape[-1]):
+            dw[(f, *i, c)] += dy[(n, *r, f)] * x[(n, *p, channel(op, f, c, dw))]
     return dw
 
 

@@ -2,20 +2,11 @@
 
 from convolve.layers.activations import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from convolve.layers.base import Construction, Input, Layer, Parameter, Row, Scope, Symbol
-from convolve.layers.convolution import Conv, Dense
+from convolve.layers.convolution import Conv, ConvTranspose, Dense
 from convolve.layers.expanded import Expanded
 from convolve.layers.joins import Add, Concat, Flatten, Multiply, Net, Residual, Sequential
 from convolve.layers.norms import BatchNorm, Dropout, Normalize
 from convolve.layers.pooling import AvgPool, GlobalAvgPool, MaxPool
-
-VOCABULARY: dict[str, type[Layer]] = {
-    cls.__name__: cls
-    for cls in (
-        *(Add, AvgPool, BatchNorm, Concat, Conv, Dense, Dropout, Expanded, Flatten, GELU, GlobalAvgPool),
-        *(LeakyReLU, MaxPool, Multiply, Net, Normalize, ReLU, Residual, Sequential, SiLU, Sigmoid, Softmax, Tanh),
-    )
-}
-"""Layers by name: what a saved net may consist of."""
 
 __all__ = [
     "GELU",
@@ -26,6 +17,7 @@ __all__ = [
     "Concat",
     "Construction",
     "Conv",
+    "ConvTranspose",
     "Dense",
     "Dropout",
     "Expanded",
@@ -50,3 +42,10 @@ __all__ = [
     "Symbol",
     "Tanh",
 ]
+
+VOCABULARY: dict[str, type[Layer]] = {
+    name: found
+    for name, found in list(globals().items())
+    if isinstance(found, type) and issubclass(found, Layer) and found is not Layer
+}
+"""Layers by name: what a saved net may consist of."""

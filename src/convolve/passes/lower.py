@@ -46,7 +46,8 @@ def _copy_updates(graph: Graph, low: Lowering) -> None:
     for target, value in graph.updates:
         if value.serial not in low.targets or low.buffer(value) is not low.leaf(target):
             low.label = target.label
-            source = low.panels(value) if low.leaf(target).panels else low.plain(value)
+            groups = low.leaf(target).panels
+            source = low.panels(value, groups) if groups else low.plain(value)
             if isinstance(value.op, Leaf):
                 aside = replace(source, memory=Memory(f"{target.label}.old", source.memory.size))
                 low.copy(source, aside)
@@ -82,7 +83,7 @@ def _sweep(group: Group, low: Lowering) -> None:
         if isinstance(value.op, Constant):
             return value.op.value
         if results[-1].panels and value.shape == output.shape:
-            return low.panels(value)
+            return low.panels(value, results[-1].panels)
         return low.plain(value)
 
     low.pointwise(group.steps, [source(v) for v in group.inputs], results, group.results, disjoint=True)
@@ -100,21 +101,28 @@ def _margins(values: Sequence[Value]) -> dict[int, Pads]:
     return pads
 
 
-def _weights(values: Sequence[Value]) -> frozenset[int]:
-    """Values kept in filter panels: what products multiply with, filter gradients, and what is pointwise with them."""
-    packed = {v.inputs[1].serial for v in values if isinstance(v.op, (Convolution, InputGradient))}
-    packed = {v.serial for v in values if v.serial in packed and isinstance(v.op, Leaf)}
-    packed |= {v.serial for v in values if isinstance(v.op, FilterGradientOp)}
+def _weights(values: Sequence[Value]) -> dict[int, int]:
+    """Values kept in filter panels, by serial, with the number of groups whose panels are apart.
+
+    They are what products multiply with, filter gradients, and what is pointwise with them.
+    """
+    packed: dict[int, int] = {}
+    for value in values:
+        if isinstance(value.op, (Convolution, InputGradient)) and isinstance(value.inputs[1].op, Leaf):
+            packed.setdefault(value.inputs[1].serial, value.op.panel_groups(value.inputs[1].shape))
+        elif isinstance(value.op, FilterGradientOp):
+            packed[value.serial] = value.op.panel_groups(value.shape)
     sweeps = [v for v in values if isinstance(v.op, Pointwise) and _over_one_shape(v)]
     able = {v.serial for v in sweeps} | {v.serial for v in values if isinstance(v.op, Leaf)}
     while True:
         before = len(packed)
         for value in sweeps:
             alike = {v.serial for v in (*value.inputs, value) if v.shape == value.shape}
-            if alike & packed:
-                packed |= alike & able
+            if known := alike & packed.keys():
+                groups = packed[min(known)]
+                packed |= dict.fromkeys((alike & able) - known, groups)
         if len(packed) == before:
-            return frozenset(packed)
+            return packed
 
 
 def _over_one_shape(value: Value) -> bool:
@@ -122,8 +130,8 @@ def _over_one_shape(value: Value) -> bool:
     return bool(value.shape) and all(v.shape in ((), value.shape) for v in value.inputs)
 
 
-def packed_leaves(graph: Graph) -> set[str]:
-    """Keys of the leaves that a graph's program keeps in filter panels."""
+def packed_leaves(graph: Graph) -> dict[str, int]:
+    """Keys of the leaves that a graph's program keeps in filter panels, and how many groups these have."""
     values = graph.values()
     packed = _weights(values)
-    return {v.op.key for v in values if v.serial in packed and isinstance(v.op, Leaf)}
+    return {v.op.key: packed[v.serial] for v in values if v.serial in packed and isinstance(v.op, Leaf)}

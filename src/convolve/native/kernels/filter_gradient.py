@@ -34,15 +34,17 @@ class FilterGradient:
             *("segment:i4", "segments:int", "slices:int", "chunk:int"),  # (offset in x, in dy, positions) each
             *("x_step:int", "dy_step:int"),
             *("run:i4", "runs:int", "length:int"),  # offset in x of each tap run, and how long runs are
+            *("groups:int", "x_group:int", "dy_group:int", "y_group:int"),
             *("panels:int", "slice_size:int", "columns:int", "spare:int"),
         )
 
     def emit(self, k: Kernel) -> None:
         run, rest = k.piece % k.runs, k.piece // k.runs
-        panel, part = rest % k.panels, rest // k.panels
+        panel, rest = rest % k.panels, rest // k.panels
+        group, part = rest % k.groups, rest // k.groups
         column = panel * PANEL
-        x, dy = k.x + (k.run + run).load(), k.dy + column
-        y = k.y + (part * k.slice_size + ((panel * k.runs + run) * k.length) * PANEL)
+        x, dy = k.x + (group * k.x_group + (k.run + run).load()), k.dy + (group * k.dy_group + column)
+        y = k.y + (part * k.slice_size + group * k.y_group + ((panel * k.runs + run) * k.length) * PANEL)
         first, last = share(part, k.slices, k.segments)
         chunks = (last - first + (k.chunk - 1)) // k.chunk
         with k.range(chunks) as chunk:

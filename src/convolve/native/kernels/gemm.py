@@ -4,14 +4,15 @@
 
 Rows `m` come from a table of offsets, the reduction from a table of offset pairs (`o`, outer) around a contiguous run
 (`k`, inner), columns `v` from panels of `PANEL` filters. Convolution, the gradient of its input and the fully-connected
-layer are this kernel with different tables, at every rank. One output is one sequential chain of fused multiply-adds.
+layer are this kernel with different tables, at every rank; the groups of a grouped convolution share the tables. One
+output is one sequential chain of fused multiply-adds.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from convolve.native.builder import Expr, Kernel, Pointer
+from convolve.native.builder import Expr, Kernel, Pointer, Variable
 from convolve.native.kernels.expression import Formula
 from convolve.native.target import PANEL, Target
 
@@ -38,29 +39,31 @@ class Gemm:
             *("x:f4", "b:f4", "y:f4"),
             *("row:i4", "out:i4", "tiles:int"),  # offset tables, `tiles` register tiles long
             *("red:i4", "reach:i4"),  # pairs (offset in x, offset in a panel); what each tile needs of o and k
-            *("x_group:int", "y_group:int"),  # the tables serve several groups of images
+            *("x_stack:int", "y_stack:int"),  # the tables serve several stacks of images
+            *("groups:int", "x_group:int", "b_group:int", "y_group:int"),  # and the groups of channels
             *("panels:int", "panel_size:int", "columns:int"),
             *("tile_blocks:int", "panel_blocks:int"),  # how pieces cut the work
-            *self.epilogue.arguments,
-            *(f"in{i}_table:i4" for i in self.epilogue.indices("vector")),
-            *(f"in{i}_group:int" for i in self.epilogue.indices("vector")),
+            *epilogue_arguments(self.epilogue),
         )
 
     def emit(self, k: Kernel) -> None:
         panel_block = k.piece % k.panel_blocks
         rest = k.piece // k.panel_blocks
-        tile_block, group = rest % k.tile_blocks, rest // k.tile_blocks
+        group, rest = rest % k.groups, rest // k.groups
+        tile_block, stack = rest % k.tile_blocks, rest // k.tile_blocks
         first_tile, last_tile = share(tile_block, k.tile_blocks, k.tiles)
         first_panel, last_panel = share(panel_block, k.panel_blocks, k.panels)
-        x, y = k.x + group * k.x_group, k.y + group * k.y_group
+        x, y = k.x + (stack * k.x_stack + group * k.x_group), k.y + stack * k.y_stack
         with k.range(last_panel, first_panel) as panel:
             column = panel * PANEL
             left = k.columns - column
-            b = k.b + panel * k.panel_size
+            b = k.b + (group * k.b_group + panel * k.panel_size)
             with k.either(left >= self.vectors * k.target.lanes) as (whole, part):
                 for branch, masked in ((whole, False), (part, True)):
                     with branch, k.range(last_tile, first_tile) as tile:
-                        self._tile(k, x, y, b, tile * self.rows, group, column, left if masked else None)
+                        self._tile(
+                            k, x, y, b, tile * self.rows, stack, column + group * k.y_group, left if masked else None
+                        )
 
     def _tile(
         self,
@@ -69,7 +72,7 @@ class Gemm:
         y: Pointer,
         b: Pointer,
         first: Expr,
-        group: Expr,
+        stack: Expr,
         column: Expr,
         left: Expr | None,
     ) -> None:
@@ -97,38 +100,64 @@ class Gemm:
                     step(index + u)
             with k.range(stop, whole) as index:
                 step(index)
-        for j in range(self.rows):
-            position = (k.out + (first + j)).load()
-            spare = position < 0
-            place = k.choose(spare, k.scratch, y + (position + column))
-            sources = {
-                i: k.choose(
-                    spare,
-                    k.scratch,
-                    k.args[f"in{i}"]
-                    + (group * k.args[f"in{i}_group"] + (k.args[f"in{i}_table"] + (first + j)).load() + column),
-                )
-                for i in self.epilogue.indices("vector")
-            }
-            for v in range(self.vectors):
-                values = [
-                    self._operand(k, i, kind, sums[j][v].get(), sources, column, v * lanes)
-                    for i, kind in enumerate(self.epilogue.inputs)
-                ]
-                [value] = self.epilogue.evaluate(k, values)
-                mask = k.lane_mask(left - v * lanes) if left is not None else None
-                (place + v * lanes).store_vector(value, mask)
+        finish(k, self.epilogue, sums, y, first, stack, column, left)
 
-    def _operand(
-        self, k: Kernel, i: int, kind: str, total: Expr, sources: dict[int, Pointer], column: Expr, offset: int
-    ) -> Expr:
-        if kind == "sum":
-            return total
-        if kind == "constant":
-            return k.splat(k.args[f"in{i}"])
-        if kind == "channel":
-            return (k.args[f"in{i}"] + (column + offset)).vector()
-        return (sources[i] + offset).vector()
+
+def epilogue_arguments(epilogue: Formula) -> tuple[str, ...]:
+    """What an epilogue needs besides the sums: inputs as large as the output come with a table of their own."""
+    vectors = epilogue.indices("vector")
+    return (
+        *epilogue.arguments,
+        *(f"in{i}_table:i4" for i in vectors),
+        *(f"in{i}_stack:int" for i in vectors),
+    )
+
+
+def finish(
+    k: Kernel,
+    epilogue: Formula,
+    sums: list[list[Variable]],
+    y: Pointer,
+    first: Expr,
+    stack: Expr,
+    column: Expr,
+    left: Expr | None,
+) -> None:
+    """Send a tile's sums through the epilogue and store them: rows from `first` on, columns from `column` on.
+
+    Only the first `left` columns are stored, where there is a `left`; spare rows go to scratch.
+    """
+    lanes = k.target.lanes
+    for j, row in enumerate(sums):
+        position = (k.out + (first + j)).load()
+        spare = position < 0
+        place = k.choose(spare, k.scratch, y + (position + column))
+        sources = {
+            i: k.choose(
+                spare,
+                k.scratch,
+                k.args[f"in{i}"]
+                + (stack * k.args[f"in{i}_stack"] + (k.args[f"in{i}_table"] + (first + j)).load() + column),
+            )
+            for i in epilogue.indices("vector")
+        }
+        for v, total in enumerate(row):
+            values = [
+                _operand(k, i, kind, total.get(), sources, column, v * lanes) for i, kind in enumerate(epilogue.inputs)
+            ]
+            [value] = epilogue.evaluate(k, values)
+            mask = k.lane_mask(left - v * lanes) if left is not None else None
+            (place + v * lanes).store_vector(value, mask)
+
+
+def _operand(k: Kernel, i: int, kind: str, total: Expr, sources: dict[int, Pointer], column: Expr, offset: int) -> Expr:
+    if kind == "sum":
+        return total
+    if kind == "constant":
+        return k.splat(k.args[f"in{i}"])
+    if kind == "channel":
+        return (k.args[f"in{i}"] + (column + offset)).vector()
+    return (sources[i] + offset).vector()
 
 
 def share(block: Expr, blocks: Expr, total: Expr) -> tuple[Expr, Expr]:

@@ -34,20 +34,21 @@ class Fill:
 class TransposePanels:
     """From panels of filters to panels of channels, taps turned round: what the gradient of an input multiplies with.
 
-    `[filters/16][tap][channel][16]` becomes `[channels/16][last tap - tap][filter][16]`.
+    `[filters/16][tap][channel][16]` becomes `[channels/16][last tap - tap][filter][16]`, group by group.
     """
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        return ("x:f4", "y:f4", "taps:int", "channels:int", "filters:int")
+        return ("x:f4", "y:f4", "taps:int", "channels:int", "filters:int", "panels:int")
 
     def emit(self, k: Kernel) -> None:
         panel, tap = k.piece // k.taps, k.piece % k.taps
-        column = panel * PANEL
+        group, column = panel // k.panels, panel % k.panels * PANEL
         left = k.channels - column
         y = k.y + (panel * k.taps + (k.taps - 1 - tap)) * k.filters * PANEL
-        with k.range((k.filters + (PANEL - 1)) // PANEL) as block:
-            x = k.x + (((block * k.taps + tap) * k.channels) + column) * PANEL
+        blocks = (k.filters + (PANEL - 1)) // PANEL
+        with k.range(blocks) as block:
+            x = k.x + ((((group * blocks + block) * k.taps + tap) * k.channels) + column) * PANEL
             rows = k.minimum(k.filters - block * PANEL, PANEL)
             with k.range(rows) as f:
                 target = y + (block * PANEL + f) * PANEL
@@ -59,24 +60,25 @@ class TransposePanels:
 
 @dataclass(frozen=True)
 class Repack:
-    """Between a plain weight (filters, rest) and its panels, in either direction."""
+    """Between a plain weight (groups, filters, rest) and its panels, in either direction."""
 
     packing: bool
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        return ("x:f4", "y:f4", "rest:int", "filters:int", "pieces:int")
+        return ("x:f4", "y:f4", "rest:int", "filters:int", "groups:int", "pieces:int")
 
     def emit(self, k: Kernel) -> None:
         blocks = (k.filters + (PANEL - 1)) // PANEL
-        first, last = share(k.piece, k.pieces, blocks * k.rest)
+        first, last = share(k.piece, k.pieces, k.groups * blocks * k.rest)
         with k.range(last, first) as row:
             block, index = row // k.rest, row % k.rest
+            group = block // blocks
             with k.range(PANEL) as f:
-                filter_ = block * PANEL + f
+                filter_ = (block - group * blocks) * PANEL + f
                 with k.either(filter_ < k.filters) as (inside, outside):
                     with inside:
-                        plain, panel = filter_ * k.rest + index, row * PANEL + f
+                        plain, panel = (group * k.filters + filter_) * k.rest + index, row * PANEL + f
                         source, target = (plain, panel) if self.packing else (panel, plain)
                         (k.y + target).store((k.x + source).load())
                     with outside:

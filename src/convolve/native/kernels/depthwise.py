@@ -1,0 +1,125 @@
+"""Depthwise convolution: every channel has a filter of its own, so that vectors run along channels.
+
+    Y[out[m] + c] = epilogue( sum over taps o of X[row[m] + red[o] + c] * B[panel of c][bred[o]][c] )
+
+The tables are those of the gather-GEMM, and so is the layout of the filters: a panel holds each tap of 16 channels side
+by side. Nothing is summed over channels; the gradient of the filters sums over positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from convolve.native.builder import Expr, Kernel, Pointer
+from convolve.native.kernels.expression import Formula
+from convolve.native.kernels.gemm import epilogue_arguments, finish, share
+from convolve.native.target import PANEL
+
+
+@dataclass(frozen=True)
+class Depthwise:
+    """Register tile: rows x vectors of channels. All panels pass over a tile while its rows are in the first cache."""
+
+    rows: int
+    vectors: int
+    epilogue: Formula
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return (
+            *("x:f4", "b:f4", "y:f4"),
+            *("row:i4", "out:i4", "tiles:int"),
+            *("red:i4", "reach:i4"),
+            *("x_stack:int", "y_stack:int"),
+            *("panels:int", "panel_size:int", "columns:int", "tile_blocks:int"),
+            *epilogue_arguments(self.epilogue),
+        )
+
+    def emit(self, k: Kernel) -> None:
+        block, stack = k.piece % k.tile_blocks, k.piece // k.tile_blocks
+        first, last = share(block, k.tile_blocks, k.tiles)
+        x, y = k.x + stack * k.x_stack, k.y + stack * k.y_stack
+        with k.range(last, first) as tile, k.range(k.panels) as panel:
+            left = k.columns - panel * PANEL
+            with k.either(left >= self.vectors * k.target.lanes) as (whole, part):
+                for branch, masked in ((whole, False), (part, True)):
+                    with branch:
+                        self._tile(k, x, y, panel, tile * self.rows, stack, left if masked else None)
+
+    def _tile(
+        self, k: Kernel, x: Pointer, y: Pointer, panel: Expr, first: Expr, stack: Expr, left: Expr | None
+    ) -> None:
+        lanes, column = k.target.lanes, panel * PANEL
+        b = k.b + panel * k.panel_size
+        rows = [x + ((k.row + (first + j)).load() + column) for j in range(self.rows)]
+        sums = [[k.variable(k.constant(0.0)) for _ in range(self.vectors)] for _ in rows]
+        reach = k.reach + first // self.rows * 4
+        with k.range((reach + 1).load(), reach.load()) as o:
+            pair = k.red + o * 2
+            at, weights = pair.load(), b + (pair + 1).load()
+            for v in range(self.vectors):
+                weight = (weights + v * lanes).vector()
+                for j, row in enumerate(rows):
+                    value = (row + (at + v * lanes)).vector()
+                    sums[j][v].set(k.fma(value, weight, sums[j][v].get()))
+        finish(k, self.epilogue, sums, y, first, stack, column, left)
+
+
+@dataclass(frozen=True)
+class DepthwiseFilterGradient:
+    """dW[tap, c] = sum over segments, i of X[x[segment] + run[tap] + c + i * x_step] * dY[y[segment] + c + i * y_step].
+
+    Register tile: `taps` x vectors of one panel. A piece is a (slice of segments, block of panels); it takes its
+    segments in chunks, each of which all its panels pass over while it is in cache.
+    """
+
+    taps: int
+    vectors: int
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return (
+            *("x:f4", "dy:f4", "y:f4"),
+            *("segment:i4", "segments:int", "slices:int", "chunk:int"),  # (offset in x, in dy, positions) each
+            *("x_step:int", "dy_step:int"),
+            *("run:i4", "runs:int"),  # offset in x of each tap
+            *("panels:int", "panel_blocks:int", "slice_size:int", "columns:int"),
+        )
+
+    def emit(self, k: Kernel) -> None:
+        block, part = k.piece % k.panel_blocks, k.piece // k.panel_blocks
+        first_panel, last_panel = share(block, k.panel_blocks, k.panels)
+        first, last = share(part, k.slices, k.segments)
+        with k.range((last - first + (k.chunk - 1)) // k.chunk) as chunk:
+            start = first + chunk * k.chunk
+            stop = k.minimum(start + k.chunk, last)
+            with k.range(last_panel, first_panel) as panel:
+                y = k.y + (part * k.slice_size + panel * k.runs * PANEL)
+                with k.range(k.runs, step=self.taps) as tap, k.range(PANEL, step=self.vectors * k.target.lanes) as lane:
+                    self._tile(k, panel * PANEL + lane, y + lane, tap, start, stop, chunk.equals(0))
+
+    def _tile(self, k: Kernel, column: Expr, y: Pointer, tap: Expr, start: Expr, stop: Expr, fresh: Expr) -> None:
+        lanes, zero = k.target.lanes, k.constant(0.0)
+        # Taps past the last are computed as tap 0 and written to scratch.
+        spare = [tap + j >= k.runs for j in range(self.taps)]
+        places = [k.choose(s, k.scratch, y + (tap + j) * PANEL) for j, s in enumerate(spare)]
+        moved = [(k.run + k.select(s, k.lift(0), tap + j)).load() for j, s in enumerate(spare)]
+        sums = [
+            [k.variable(k.select(fresh, zero, (place + v * lanes).vector())) for v in range(self.vectors)]
+            for place in places
+        ]
+        with k.range(stop, start) as segment:
+            entry = k.segment + segment * 3
+            x, dy = k.x + (entry.load() + column), k.dy + ((entry + 1).load() + column)
+            sources = [x + at for at in moved]
+            with k.range((entry + 2).load()) as i:
+                for v in range(self.vectors):
+                    received = (dy + (i * k.dy_step + v * lanes)).vector()
+                    for j, source in enumerate(sources):
+                        value = (source + (i * k.x_step + v * lanes)).vector()
+                        sums[j][v].set(k.fma(value, received, sums[j][v].get()))
+        for row, place in zip(sums, places, strict=True):
+            for v, total in enumerate(row):
+                # Columns past the last channel stay zero, as everywhere in packed parameters.
+                mask = k.lane_mask(k.columns - column - v * lanes)
+                (place + v * lanes).store_vector(k.select(mask, total.get(), zero))

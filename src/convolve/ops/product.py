@@ -1,0 +1,265 @@
+"""How products are lowered: a convolution, the gradient of its input or a fully-connected layer, as tables of offsets.
+
+The gather-GEMM serves them all; where every channel has a filter of its own, a kernel with vectors along channels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from convolve.lowering import MOST_PIECES, Group, Lowering, epilogue_inputs, offsets, panel_count, table
+from convolve.native.kernels.depthwise import Depthwise
+from convolve.native.kernels.expression import Formula
+from convolve.native.kernels.gemm import Gemm, tile_shape
+from convolve.native.target import PANEL, host
+from convolve.program import Argument, At, Buffer
+
+TABLE_ROWS = 16384
+"""Rows of an offset table at most: more images go into further stacks."""
+BLOCK_BYTES = 256 * 1024
+"""What a piece of a product reads of its left side: stays in the second cache while the panels pass by."""
+WORTHWHILE = 0.92
+"""Share of a product's work from which on leaving out the taps that meet only margin is not worth smaller tiles."""
+PIECE_FLOPS = 500_000
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One spatial dimension of a product: through which taps its output positions see the source.
+
+    Position q sees source position `start + q * step + shift` through each tap, and lands at `first + q * every`.
+    """
+
+    positions: int
+    step: int
+    start: int
+    size: int
+    shifts: tuple[int, ...]
+    taps: tuple[int, ...]
+    kernel: int
+    first: int = 0
+    every: int = 1
+
+    def reach(self) -> tuple[np.ndarray, np.ndarray]:
+        """First and one-past-last of the taps through which each position sees more than margin."""
+        seen = self.start + np.arange(self.positions)[:, None] * self.step + np.array(self.shifts, np.int64)
+        inside = (seen >= 0) & (seen < self.size)
+        count = inside.sum(1)
+        first = np.array([row.argmax() if row.any() else 0 for row in inside], np.int64)
+        return first, first + count
+
+
+def product_of(
+    group: Group, low: Lowering, x: Buffer, panels: At, axes: Sequence[Axis], y: Buffer, groups: int = 1
+) -> None:
+    """One gather-GEMM: the positions of every image as rows, the output's channels as columns, group by group."""
+    for first, columns in column_spans(y.shape[-1] // groups):
+        _span_of(group, low, x, panels, axes, y, first, columns, groups)
+
+
+def column_spans(columns: int) -> list[tuple[int, int]]:
+    """First column and width of what one register tile serves: a last panel that is at most half full goes apart.
+
+    >>> column_spans(100), column_spans(10), column_spans(64)
+    ([(0, 96), (96, 4)], [(0, 10)], [(0, 64)])
+    """
+    last = columns % PANEL
+    if columns < PANEL or not 0 < last <= PANEL // 2:
+        return [(0, columns)]
+    return [(0, columns - last), (columns - last, last)]
+
+
+def depthwise_of(group: Group, low: Lowering, x: Buffer, panels: At, axes: Sequence[Axis], y: Buffer) -> None:
+    """Every channel with a filter of its own: positions as rows, channels as columns, taps as the reduction."""
+    rows, vectors = tile_shape(host(), y.shape[-1])
+    tables = _Tables.of(group, low, x, axes, y, rows, 1)
+    spec = Depthwise(rows, vectors, tables.epilogue)
+    columns, panel_size = y.shape[-1], math.prod(a.kernel for a in axes) * PANEL
+    stacks = y.shape[0] // tables.together
+    flops = 2 * y.shape[0] * math.prod(a.positions for a in axes) * columns * tables.reduction
+    blocks = max(1, min(MOST_PIECES, flops // PIECE_FLOPS) // stacks)
+    blocks = min(tables.tiles, blocks)
+    arguments = tables.arguments | {
+        "b": panels,
+        "panels": panel_count(columns),
+        "panel_size": panel_size,
+        "columns": columns,
+        "tile_blocks": blocks,
+    }
+    low.call(spec, arguments, stacks * blocks, y, f"depthwise, tile {rows}x{vectors}", flops, disjoint=True)
+
+
+def _span_of(
+    group: Group,
+    low: Lowering,
+    x: Buffer,
+    panels: At,
+    axes: Sequence[Axis],
+    y: Buffer,
+    column: int,
+    columns: int,
+    groups: int,
+) -> None:
+    """The columns from `column` on of each group of a product."""
+    channels, filters = x.shape[-1] // groups, y.shape[-1] // groups
+    rows, vectors = tile_shape(host(), columns)
+    tables = _Tables.of(group, low, x, axes, y, rows, channels, column)
+    spec = Gemm(rows, vectors, tables.epilogue)
+    panel_size = math.prod(a.kernel for a in axes) * channels * PANEL
+    stacks = y.shape[0] // tables.together
+    flops = 2 * y.shape[0] * math.prod(a.positions for a in axes) * groups * columns * tables.reduction
+    tile_blocks, panel_blocks = _blocks(
+        stacks * groups, tables.tiles, rows, x.shape[-1], panel_size, panel_count(columns), flops
+    )
+    arguments = tables.arguments | {
+        "b": At(panels.memory, panels.index + column // PANEL * panel_size),
+        "groups": groups,
+        "x_group": channels,
+        "b_group": panel_count(filters) * panel_size,
+        "y_group": filters,
+        "panels": panel_count(columns),
+        "panel_size": panel_size,
+        "columns": columns,
+        "tile_blocks": tile_blocks,
+        "panel_blocks": panel_blocks,
+    }
+    name = f"direct, tile {rows}x{vectors}" + (f", {groups} groups" if groups > 1 else "")
+    low.call(spec, arguments, stacks * groups * tile_blocks * panel_blocks, y, name, flops, disjoint=True)
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """What a product's kernels read of rows and reduction, whatever its columns are."""
+
+    arguments: dict[str, Argument]
+    epilogue: Formula
+    together: int
+    """Images that share the tables."""
+    tiles: int
+    reduction: int
+    """Multiply-adds of one output."""
+
+    @classmethod
+    def of(
+        cls,
+        group: Group,
+        low: Lowering,
+        x: Buffer,
+        axes: Sequence[Axis],
+        y: Buffer,
+        rows: int,
+        channels: int,
+        column: int = 0,
+    ) -> _Tables:
+        """The tables for tiles of `rows` rows, where an output sees `channels` channels through each tap."""
+        steps = x.strides[1:-1]
+        positions = [a.positions for a in axes]
+        together = _together(y.shape[0], math.prod(positions))
+        reductions, run = _reductions(axes, steps, channels)
+        order, reach = _tiles(axes, together, rows, len(reductions), run, run > channels)
+
+        def in_tiles(values: np.ndarray, spare: int) -> np.ndarray:
+            return table(np.where(order < 0, spare, values[order]))
+
+        def places(buffer: Buffer) -> np.ndarray:
+            strides = buffer.strides[1:-1]
+            first = sum(a.first * s for a, s in zip(axes, strides, strict=True))
+            walk = (a.every * s for a, s in zip(axes, strides, strict=True))
+            return first + offsets((together, *positions), (buffer.strides[0], *walk))
+
+        kinds, arguments = epilogue_inputs(group, low, column)
+        for i in [i for i, kind in enumerate(kinds) if kind.startswith("vector")]:
+            source = low.plain(group.inputs[i])
+            arguments[f"in{i}_table"] = in_tiles(places(source), 0)
+            arguments[f"in{i}_stack"] = together * source.strides[0]
+        origin = sum(a.start * s for a, s in zip(axes, steps, strict=True))
+        walk = (a.step * s for a, s in zip(axes, steps, strict=True))
+        arguments |= {
+            "x": At(x.memory, x.start + origin),
+            "y": At(y.memory, y.start + column),
+            "row": in_tiles(offsets((together, *positions), (x.strides[0], *walk)), 0),
+            "out": in_tiles(places(y), -1),
+            "tiles": len(reach),
+            "red": table(reductions),
+            "reach": table(reach),
+            "x_stack": together * x.strides[0],
+            "y_stack": together * y.strides[0],
+        }
+        formula = Formula(kinds, group.steps, group.results)
+        return cls(arguments, formula, together, len(reach), len(reductions) * run)
+
+
+def _together(images: int, pixels: int) -> int:
+    """Images that share one offset table: as many as divide the batch and keep the table small."""
+    return max(d for d in range(1, images + 1) if images % d == 0 and (d == 1 or d * pixels <= TABLE_ROWS))
+
+
+def _reductions(axes: Sequence[Axis], steps: Sequence[int], channels: int) -> tuple[np.ndarray, int]:
+    """Pairs (offset in the source, offset in a panel), and the length of the run behind each.
+
+    A run is a tap's channels, or all taps of the last dimension where these lie one behind the other on both sides.
+    """
+    merged = bool(axes) and steps[-1] == channels and len(axes[-1].taps) > 1
+    merged = merged and all(np.diff(axes[-1].shifts) == 1) and all(np.diff(axes[-1].taps) == 1)
+    pairs = [(0, 0)]
+    for i, (axis, step) in enumerate(zip(axes, steps, strict=True)):
+        taps = list(zip(axis.shifts, axis.taps, strict=True))
+        last = taps[:1] if merged and i == len(axes) - 1 else taps
+        pairs = [(at + shift * step, place * axis.kernel + tap) for at, place in pairs for shift, tap in last]
+    run = channels * (len(axes[-1].taps) if merged else 1)
+    return np.array([(at, place * channels * PANEL) for at, place in pairs], np.int64).reshape(-1, 2), run
+
+
+def _tiles(
+    axes: Sequence[Axis], together: int, rows: int, outer: int, run: int, merged: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows in the order of tiles (-1 where a tile has a row to spare), and what each tile needs of the reduction.
+
+    Rows that see the margin through the same taps share tiles, which leave those taps out, where that saves enough.
+    """
+    grid = [a.positions for a in axes]
+    count = together * math.prod(grid)
+    whole = np.array([[0, outer, 0, run]])
+    tiles = -(-count // rows)
+    plain = np.concatenate([np.arange(count), np.full(tiles * rows - count, -1)]), whole.repeat(tiles, 0)
+    if not axes or not outer:
+        return plain
+    need = np.broadcast_to(whole[0], (*grid, 4)).copy()
+    if len(axes) > 1 or not merged:
+        taps = len(axes[0].taps)
+        for column, edge in enumerate(axes[0].reach()):
+            need[..., column] = (edge * (outer // taps)).reshape(-1, *[1] * (len(grid) - 1))
+    if merged:
+        for column, edge in enumerate(axes[-1].reach()):
+            need[..., 2 + column] = edge * (run // len(axes[-1].taps))
+    kinds, member = np.unique(need.reshape(-1, 4), axis=0, return_inverse=True)
+    member = np.tile(member.reshape(-1), together)
+    order, reach = [], []
+    for i, kind in enumerate(kinds):
+        rows_of = np.flatnonzero(member == i)
+        here = -(-len(rows_of) // rows)
+        order.append(np.concatenate([rows_of, np.full(here * rows - len(rows_of), -1)]))
+        reach.append(np.tile(kind, (here, 1)))
+    table_ = np.concatenate(reach)
+    work = ((table_[:, 1] - table_[:, 0]) * (table_[:, 3] - table_[:, 2])).sum()
+    return (np.concatenate(order), table_) if work < WORTHWHILE * tiles * outer * run else plain
+
+
+def _blocks(
+    stacks: int, tiles: int, rows: int, channels: int, panel_size: int, panels: int, flops: int
+) -> tuple[int, int]:
+    """How a product is cut into pieces: blocks of tiles and of panels for each stack of images (and group of channels).
+
+    A block's rows stay in the second cache while the panels pass by. Where the filters are larger than the rows,
+    pieces take panels of their own instead.
+    """
+    wanted = max(1, min(MOST_PIECES, flops // PIECE_FLOPS))
+    least = -(-tiles // max(1, BLOCK_BYTES // (4 * channels * rows)))
+    if panels == 1 or panel_size * panels <= tiles * rows * channels:
+        return min(tiles, max(least, -(-wanted // stacks))), 1
+    panel_blocks = min(panels, wanted)
+    return min(tiles, max(least, -(-wanted // (stacks * panel_blocks)))), panel_blocks
