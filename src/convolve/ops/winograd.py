@@ -38,63 +38,99 @@ SLICES_BYTES = 24 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Tiling:
-    """Tiles of `outputs` x `outputs` over an output of `size`, `lo` the padding before the input."""
+    """Tiles of `outputs` positions along the last one or two dimensions of an output of `size`, one along the others.
+
+    `lo` is the padding before the input.
+    """
 
     outputs: int
-    lo: tuple[int, int]
-    size: tuple[int, int]
+    dims: int
+    kernel: tuple[int, ...]
+    lo: tuple[int, ...]
+    size: tuple[int, ...]
     images: int
 
     @property
-    def grid(self) -> tuple[int, int]:
-        return -(-self.size[0] // self.outputs), -(-self.size[1] // self.outputs)
+    def points(self) -> int:
+        """Points at which a tile's polynomials are known: multiplications of a tile, a channel and a filter."""
+        return int((self.outputs + 2) ** self.dims)
+
+    @property
+    def leads(self) -> int:
+        """Taps of the dimensions that have no tiles: they join the channels."""
+        return math.prod(self.kernel[: -self.dims])
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Positions from tile to tile."""
+        return (1,) * (len(self.size) - self.dims) + (self.outputs,) * self.dims
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        return tuple(-(-n // step) for n, step in zip(self.size, self.steps, strict=True))
 
     @property
     def count(self) -> int:
-        return self.images * self.grid[0] * self.grid[1]
+        return self.images * math.prod(self.grid)
 
     def input_pads(self, size: Sequence[int]) -> Pads:
         """Margins an input of `size` needs: zeros up to the last whole tile."""
-        reach = (g * self.outputs + 2 for g in self.grid)
+        reach = (g * step + k - 1 for g, step, k in zip(self.grid, self.steps, self.kernel, strict=True))
         return tuple((lo, max(0, r - lo - n)) for lo, r, n in zip(self.lo, reach, size, strict=True))
 
     def output_pads(self) -> Pads:
         """Margins a gradient of the output needs to be read in whole tiles."""
-        return tuple((0, g * self.outputs - n) for g, n in zip(self.grid, self.size, strict=True))
+        return tuple((0, g * step - n) for g, step, n in zip(self.grid, self.steps, self.size, strict=True))
 
-    def places(self, buffer: Buffer, before: Sequence[int] = (0, 0)) -> np.ndarray:
+    def places(self, buffer: Buffer, before: Sequence[int] | None = None) -> np.ndarray:
         """Offset of each tile's first position in a buffer, `before` positions earlier."""
         n, *spatial, _ = buffer.strides
-        steps = (n, *(self.outputs * s for s in spatial))
-        return offsets((self.images, *self.grid), steps) - sum(b * s for b, s in zip(before, spatial, strict=True))
+        walk = (n, *(step * s for step, s in zip(self.steps, spatial, strict=True)))
+        return offsets((self.images, *self.grid), walk) - sum(
+            b * s for b, s in zip(before or (), spatial, strict=False)
+        )
+
+    def leading(self, x: Buffer) -> np.ndarray:
+        """Offset of each lead in an input."""
+        return offsets(self.kernel[: -self.dims], x.strides[1 : -1 - self.dims])
+
+    def along(self, name: str, buffer: Buffer) -> dict[str, Argument]:
+        """A buffer's strides along a tile's dimensions, as arguments."""
+        return {f"{name}_step{i}": s for i, s in enumerate(buffer.strides[-1 - self.dims : -1])}
 
     def extents(self) -> np.ndarray:
-        """Rows * 256 + columns of each tile that lie inside the output."""
-        rows, columns = (
-            np.minimum(self.outputs, n - np.arange(g) * self.outputs) for n, g in zip(self.size, self.grid, strict=True)
-        )
-        return np.tile((rows[:, None] * 256 + columns).ravel(), self.images)
+        """How many positions of each tile lie inside the output, a byte a dimension."""
+        inside = np.zeros((1,), np.int64)
+        first = len(self.size) - self.dims
+        for axis, (n, g) in enumerate(zip(self.size, self.grid, strict=True)):
+            here = np.minimum(self.outputs, n - np.arange(g) * self.outputs) << (8 * (axis - first))
+            inside = (inside[:, None] + (here if axis >= first else np.zeros(g, np.int64))).ravel()
+        return np.tile(inside, self.images)
 
 
-def _suits(window: Window) -> bool:
-    plain = window.kernel == (3, 3) and window.stride == (1, 1) and window.dilation == (1, 1)
-    return plain and all(0 <= p <= 2 for pair in window.pads for p in pair)
+def _dims(window: Window) -> int:
+    """Along how many dimensions a window can be tiled: the last two at most, each with three taps."""
+    plain = set(window.stride) | set(window.dilation) == {1}
+    if not plain or not all(0 <= p < k for k, pair in zip(window.kernel, window.pads, strict=True) for p in pair):
+        return 0
+    return 0 if window.kernel[-1] != 3 else 2 if window.kernel[-2:] == (3, 3) else 1
 
 
 def product_tiling(
     window: Window, lo: Sequence[int], images: int, size: Sequence[int], channels: int, filters: int
 ) -> Tiling | None:
-    """The tiling that computes a 3x3 product fastest, or None where the direct kernel does."""
-    if not _suits(window) or min(channels, filters) < LEAST_CHANNELS:
+    """The tiling that computes a product fastest, or None where the direct kernel does."""
+    dims = _dims(window)
+    if not dims or min(channels, filters) < LEAST_CHANNELS:
         return None
     cost: float
-    best, least = None, 9.0 * IMAGES * math.prod(size) * channels * filters
+    best, least = None, float(window.taps * IMAGES * math.prod(size) * channels * filters)
     for outputs in (2, 4):
-        tiling = Tiling(outputs, (lo[0], lo[1]), (size[0], size[1]), images)
-        points, tiles = (outputs + 2) ** 2, IMAGES * math.prod(tiling.grid)
-        cost = points * tiles * channels * filters
-        cost += tiles * (channels + filters) * TRANSFORM_COST * points / 36
-        cost += channels * filters * FILTER_COST * points / 36
+        tiling = Tiling(outputs, dims, window.kernel, tuple(lo), tuple(size), images)
+        points, tiles, rows = tiling.points, IMAGES * math.prod(tiling.grid), tiling.leads * channels
+        cost = points * tiles * rows * filters
+        cost += tiles * (rows + filters) * TRANSFORM_COST * points / 36
+        cost += rows * filters * FILTER_COST * points / 36
         if cost < least:
             best, least = tiling, cost
     return best
@@ -102,28 +138,29 @@ def product_tiling(
 
 def gradient_tiling(window: Window, images: int, size: Sequence[int], channels: int, filters: int) -> Tiling | None:
     """The tiling of a filter gradient, or None where the direct kernel is faster."""
-    if not _suits(window) or min(channels, filters) < LEAST_CHANNELS:
+    dims = _dims(window)
+    if not dims or min(channels, filters) < LEAST_CHANNELS:
         return None
-    tiling = Tiling(4, (window.pads[0][0], window.pads[1][0]), (size[0], size[1]), images)
-    groups, tiles = -(-filters // GRADIENT_GROUP), IMAGES * math.prod(tiling.grid)
-    cost = 1.3 * 36 * tiles * channels * filters
-    cost += tiles * (channels * groups + filters) * TRANSFORM_COST
-    cost += channels * filters * GRADIENT_COST
-    return tiling if cost < 1.2 * 9 * IMAGES * math.prod(size) * channels * filters else None
+    tiling = Tiling(4, dims, window.kernel, tuple(lo for lo, _ in window.pads), tuple(size), images)
+    groups, tiles, rows = -(-filters // GRADIENT_GROUP), IMAGES * math.prod(tiling.grid), tiling.leads * channels
+    cost = 1.3 * tiling.points * tiles * rows * filters
+    cost += tiles * (rows * groups + filters) * TRANSFORM_COST * tiling.points / 36
+    cost += rows * filters * GRADIENT_COST * tiling.points / 36
+    return tiling if cost < 1.2 * window.taps * IMAGES * math.prod(size) * channels * filters else None
 
 
-def gradient_slices(tiling: Tiling, channels: int, filters: int) -> int:
+def gradient_slices(tiling: Tiling, rows: int, filters: int) -> int:
     """Slices of a filter gradient's tiles: from the shape, bounded by the memory of their sums."""
-    each = 4 * 36 * channels * panel_count(filters) * PANEL
+    each = 4 * tiling.points * rows * panel_count(filters) * PANEL
     return max(1, min(MOST_SLICES, tiling.count // 48, SLICES_BYTES // each))
 
 
-def _cut(tiling: Tiling, channels: int, groups: int) -> tuple[int, int]:
+def _cut(tiling: Tiling, rows: int, groups: int) -> tuple[int, int]:
     """Tiles a piece transforms at once, and the pieces its filters are split into.
 
     Blocks keep scratch in the second cache. Few tiles are split by filters, so that each filter is read but once.
     """
-    most = max(24, min(60, 4096 // (channels + PANEL) // 6 * 6))
+    most = max(24, min(60, 4096 // (rows + PANEL) // 6 * 6))
     if tiling.count <= 60 and groups > 1:
         return tiling.count, groups
     blocks = max(-(-tiling.count // most), min(8, -(-tiling.count // 12)))
@@ -137,31 +174,34 @@ def _pitch(channels: int) -> int:
 
 
 def lower_product(group: Group, low: Lowering, tiling: Tiling, x: Buffer, panels: At, result: Buffer) -> None:
-    """A 3x3 product over `tiling`; `panels` are its filters packed [panel][tap][channel][16]."""
+    """A product over `tiling`; `panels` are its filters packed [panel][tap][channel][16]."""
     channels, filters = x.shape[-1], result.shape[-1]
-    size, count = tiling.outputs + 2, panel_count(filters)
-    u = low.temporary(f"{low.label}.filters", count * PANEL * channels * size * size)
-    parts = max(1, channels // 32)
+    length, points, count = tiling.leads * channels, tiling.points, panel_count(filters)
+    u = low.temporary(f"{low.label}.filters", count * PANEL * length * points)
+    parts = max(1, length // 32)
     transform: dict[str, Argument] = {
         "x": panels,
         "y": At(u),
         "channels": channels,
+        "leads": tiling.leads,
         "panels": count,
         "group_panels": kernels.GROUP // PANEL,
         "parts": parts,
     }
-    low.call(kernels.FilterTransform(tiling.outputs), transform, count * parts, u, "transform filters")
+    spec = kernels.FilterTransform(tiling.outputs, tiling.dims)
+    low.call(spec, transform, count * parts, u, "transform filters")
     rows, vectors = tile_shape(host(), PANEL)
-    block, splits = _cut(tiling, channels, -(-filters // kernels.GROUP))
+    block, splits = _cut(tiling, length, -(-filters // kernels.GROUP))
     held = -(-block // rows) * rows
     wide = min(kernels.GROUP, count * PANEL)
-    v_pitch, m_pitch = _pitch(channels), _pitch(wide)
+    v_pitch, m_pitch = _pitch(length), _pitch(wide)
     v_plane, m_plane = held * v_pitch + PANEL, held * m_pitch + PANEL
     kinds, arguments = epilogue_inputs(group, low)
     for i in [i for i, kind in enumerate(kinds) if kind.startswith("vector")]:
         source = low.plain(group.inputs[i])
         arguments[f"in{i}_table"] = table(tiling.places(source))
-        arguments[f"in{i}_row"], arguments[f"in{i}_column"] = source.strides[1:3]
+        arguments |= tiling.along(f"in{i}", source)
+    arguments |= tiling.along("x", x) | tiling.along("y", result)
     arguments |= {
         "x": At(x.memory, x.start),
         "u": At(u),
@@ -171,11 +211,9 @@ def lower_product(group: Group, low: Lowering, tiling: Tiling, x: Buffer, panels
         "x_tile": table(tiling.places(x, tiling.lo)),
         "y_tile": table(tiling.places(result)),
         "extent": table(tiling.extents()),
-        "x_row": x.strides[1],
-        "x_column": x.strides[2],
-        "y_row": result.strides[1],
-        "y_column": result.strides[2],
         "channels": channels,
+        "lead": table(tiling.leading(x)),
+        "leads": tiling.leads,
         "columns": filters,
         "group": kernels.GROUP,
         "splits": splits,
@@ -183,13 +221,13 @@ def lower_product(group: Group, low: Lowering, tiling: Tiling, x: Buffer, panels
         "v_plane": v_plane,
         "m_pitch": m_pitch,
         "m_plane": m_plane,
-        "m_start": size * size * v_plane,
+        "m_start": points * v_plane,
     }
-    spec = kernels.Product(tiling.outputs, rows, vectors, Formula(kinds, group.steps, group.results))
-    flops = 2 * 9 * tiling.images * math.prod(tiling.size) * channels * filters
-    scratch = size * size * (v_plane + m_plane) + 4 * PANEL
-    name = f"winograd {tiling.outputs}x{tiling.outputs}, {block} tiles a block"
-    low.call(spec, arguments, -(-tiling.count // block) * splits, result, name, flops, scratch, disjoint=True)
+    main = kernels.Product(tiling.outputs, tiling.dims, rows, vectors, Formula(kinds, group.steps, group.results))
+    flops = 2 * math.prod(tiling.kernel) * tiling.images * math.prod(tiling.size) * channels * filters
+    scratch = points * (v_plane + m_plane) + 4 * PANEL
+    name = f"winograd {_tile_name(tiling.outputs, tiling.dims)}, {block} tiles a block"
+    low.call(main, arguments, -(-tiling.count // block) * splits, result, name, flops, scratch, disjoint=True)
 
 
 def lower_gradient(y: Value, low: Lowering, tiling: Tiling, x: Buffer, dy: Buffer) -> None:
@@ -197,13 +235,14 @@ def lower_gradient(y: Value, low: Lowering, tiling: Tiling, x: Buffer, dy: Buffe
     channels, filters = x.shape[-1], dy.shape[-1]
     panels = panel_count(filters)
     rows, vectors = tile_shape(host(), PANEL)
-    channel_rows = -(-channels // rows) * rows
-    slices = gradient_slices(tiling, channels, filters)
+    length, points = tiling.leads * channels, tiling.points
+    channel_rows = -(-length // rows) * rows
+    slices = gradient_slices(tiling, length, filters)
     groups = -(-filters // GRADIENT_GROUP)
     block = min(48, -(-tiling.count // slices))
     v_pitch, z_pitch = _pitch(channel_rows), _pitch(min(GRADIENT_GROUP, panels * PANEL))
     v_plane, z_plane = block * v_pitch + PANEL, block * z_pitch + PANEL
-    sums = low.temporary(f"{low.label}.products", slices * 36 * panels * PANEL * channel_rows)
+    sums = low.temporary(f"{low.label}.products", slices * points * panels * PANEL * channel_rows)
     arguments: dict[str, Argument] = {
         "x": At(x.memory, x.start),
         "dy": At(dy.memory, dy.start),
@@ -213,11 +252,9 @@ def lower_gradient(y: Value, low: Lowering, tiling: Tiling, x: Buffer, dy: Buffe
         "slices": slices,
         "x_tile": table(tiling.places(x, tiling.lo)),
         "dy_tile": table(tiling.places(dy)),
-        "x_row": x.strides[1],
-        "x_column": x.strides[2],
-        "dy_row": dy.strides[1],
-        "dy_column": dy.strides[2],
         "channels": channels,
+        "lead": table(tiling.leading(x)),
+        "leads": tiling.leads,
         "columns": filters,
         "group": GRADIENT_GROUP,
         "groups": groups,
@@ -226,23 +263,30 @@ def lower_gradient(y: Value, low: Lowering, tiling: Tiling, x: Buffer, dy: Buffe
         "v_plane": v_plane,
         "z_pitch": z_pitch,
         "z_plane": z_plane,
-        "z_start": 36 * v_plane,
+        "z_start": points * v_plane,
         "channel_rows": channel_rows,
     }
-    flops = 2 * 9 * tiling.images * math.prod(tiling.size) * channels * filters
-    spec = kernels.FilterGradientSum(rows, vectors)
-    scratch = 36 * (v_plane + z_plane) + 4 * PANEL
-    low.call(spec, arguments, slices * groups, sums, f"winograd 3x3 of 4x4, {slices} slices", flops, scratch)
+    arguments |= tiling.along("x", x) | tiling.along("dy", dy)
+    flops = 2 * math.prod(tiling.kernel) * tiling.images * math.prod(tiling.size) * channels * filters
+    spec = kernels.FilterGradientSum(tiling.dims, rows, vectors)
+    scratch = points * (v_plane + z_plane) + 4 * PANEL
+    name = f"winograd {_tile_name(3, tiling.dims)} of {_tile_name(4, tiling.dims)}, {slices} slices"
+    low.call(spec, arguments, slices * groups, sums, name, flops, scratch)
     result = low.result(y)
-    parts = max(1, channels // 16)
+    parts = max(1, length // 16)
     last: dict[str, Argument] = {
         "x": At(sums),
         "y": At(result.memory),
         "slices": slices,
         "channels": channels,
+        "leads": tiling.leads,
         "panels": panels,
         "columns": filters,
         "channel_rows": channel_rows,
         "parts": parts,
     }
-    low.call(kernels.FilterGradientResult(), last, panels * parts, result, "transform back")
+    low.call(kernels.FilterGradientResult(tiling.dims), last, panels * parts, result, "transform back")
+
+
+def _tile_name(side: int, dims: int) -> str:
+    return "x".join([str(side)] * dims)

@@ -4,8 +4,10 @@
 
 (Lavin and Gray, 2016.) The points are 0, +-5/8, +-3/2 and infinity for 4x4 outputs, with which the largest error is
 that of a direct float32 convolution, and 0, +-1 and infinity for 2x2. The middle is one matrix product for each of
-the tile's positions; a piece transforms a block of tiles into scratch, multiplies, and transforms back with the
-epilogue.
+the tile's points; a piece transforms a block of tiles into scratch, multiplies, and transforms back with the epilogue.
+
+Tiles lie along the last one or two dimensions (with one, 1.5 and 2 times fewer multiplications). Taps of the
+dimensions before these, the leads, join the channels: the sum in the middle runs over both.
 
 The filter gradient is the same with other sizes, F(3x3, 4x4): tiles of dY take the filter's part, and the sum runs
 over tiles.
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from convolve.native.builder import Expr, Kernel, Mask, Pointer
 from convolve.native.kernels.expression import Formula
@@ -108,110 +111,140 @@ def output_transform(k: Kernel, points: Sequence[float], m: Vectors, outputs: in
     return made
 
 
-def square(apply: Transform, grid: list[Vectors]) -> list[Vectors]:
-    """A transform along both dimensions of a grid of vectors."""
-    columns = [apply([row[j] for row in grid]) for j in range(len(grid[0]))]
-    return [apply([column[i] for column in columns]) for i in range(len(columns[0]))]
+Tile = dict[tuple[int, ...], Expr]
+"""Vectors by their place in a tile."""
+
+
+def places(side: int, dims: int) -> list[tuple[int, ...]]:
+    """Every place of a tile, last dimension fastest."""
+    return list(product(range(side), repeat=dims))
+
+
+def along(apply: Transform, tile: Tile, dims: int) -> Tile:
+    """A transform along each dimension of a tile in turn."""
+    for axis in range(dims):
+        lines: dict[tuple[int, ...], Vectors] = {}
+        for place in sorted(tile):
+            lines.setdefault(place[:axis] + place[axis + 1 :], []).append(tile[place])
+        tile = {
+            (*rest[:axis], i, *rest[axis:]): value
+            for rest, line in lines.items()
+            for i, value in enumerate(apply(line))
+        }
+    return {place: tile[place] for place in sorted(tile)}
+
+
+def steps(name: str, dims: int) -> tuple[str, ...]:
+    """Arguments for the strides of `name` along a tile's dimensions."""
+    return tuple(f"{name}_step{axis}:int" for axis in range(dims))
+
+
+def moved(k: Kernel, at: Pointer, name: str, place: tuple[int, ...]) -> Pointer:
+    """`at`, moved to a place of its tile by the strides of `name`."""
+    for axis, index in enumerate(place):
+        if index:
+            at = at + k.args[f"{name}_step{axis}"] * index
+    return at
 
 
 @dataclass(frozen=True)
 class FilterTransform:
-    """Panels [panel][tap][channel][16] to the products' [panel group][point][panel][channel][16]."""
+    """Panels [panel][lead][tap][channel][16] to the products' [panel group][point][panel][lead][channel][16]."""
 
     outputs: int
+    dims: int
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        return ("x:f4", "y:f4", "channels:int", "panels:int", "group_panels:int", "parts:int")
+        return ("x:f4", "y:f4", "channels:int", "leads:int", "panels:int", "group_panels:int", "parts:int")
 
     def emit(self, k: Kernel) -> None:
         lanes, points = k.target.lanes, POINTS[self.outputs]
-        size = self.outputs + 2
+        taps, count = 3**self.dims, (self.outputs + 2) ** self.dims
         panel, part = k.piece // k.parts, k.piece % k.parts
         group, inside = panel // k.group_panels, panel % k.group_panels
         first_panel = group * k.group_panels
         here = k.minimum(k.panels - first_panel, k.group_panels)
-        plane = k.channels * PANEL
-        x = k.x + panel * plane * 9
-        y = k.y + (first_panel * plane * (size * size) + inside * plane)
-        first, last = share(part, k.parts, k.channels)
-        with k.range(last, first) as channel, k.range(PANEL, step=lanes) as lane:
-            at = x + (channel * PANEL + lane)
-            taps = [(at + plane * t).vector() for t in range(9)]
-            grid = [taps[3 * i : 3 * i + 3] for i in range(3)]
-            values = square(lambda g: filter_transform(k, points, g), grid)
-            for position, value in enumerate(v for row in values for v in row):
-                (y + (plane * here * position + channel * PANEL + lane)).store_vector(value)
+        lead_size = k.channels * PANEL
+        plane = lead_size * k.leads
+        x = k.x + panel * plane * taps
+        y = k.y + (first_panel * plane * count + inside * plane)
+        first, last = share(part, k.parts, k.leads * k.channels)
+        with k.range(last, first) as row, k.range(PANEL, step=lanes) as lane:
+            lead, channel = row // k.channels, row % k.channels
+            at = x + (lead * lead_size * taps + channel * PANEL + lane)
+            tile = {place: (at + lead_size * t).vector() for t, place in enumerate(places(3, self.dims))}
+            values = along(lambda g: filter_transform(k, points, g), tile, self.dims)
+            for point, value in enumerate(values.values()):
+                (y + (plane * here * point + row * PANEL + lane)).store_vector(value)
 
 
-def emit_input_transform(k: Kernel, outputs: int, x: Pointer, target: Pointer, plane: Expr, channels: Expr) -> None:
-    """One tile's (outputs + 2)^2 patch of all channels, transformed to `target[position * plane + channel]`."""
+def emit_input_transform(k: Kernel, outputs: int, dims: int, x: Pointer, target: Pointer, plane: Expr) -> None:
+    """One tile's patch of all channels through all leads, transformed to `target[point * plane + lead, channel]`.
+
+    A lead's last vector may reach into the next lead's place, which is written after it.
+    """
     lanes, points, size = k.target.lanes, POINTS[outputs], outputs + 2
-    with k.range(channels, step=lanes) as channel:
-        at = x + channel
-        grid = [[(at + (k.x_row * i + k.x_column * j)).vector() for j in range(size)] for i in range(size)]
-        values = square(lambda d: input_transform(k, points, d), grid)
-        for position, value in enumerate(v for row in values for v in row):
-            (target + (plane * position + channel)).store_vector(value)
+    with k.range(k.leads) as lead:
+        source, to = x + (k.lead + lead).load(), target + lead * k.channels
+        with k.range(k.channels, step=lanes) as channel:
+            tile = {place: moved(k, source + channel, "x", place).vector() for place in places(size, dims)}
+            values = along(lambda d: input_transform(k, points, d), tile, dims)
+            for point, value in enumerate(values.values()):
+                (to + (plane * point + channel)).store_vector(value)
 
 
 @dataclass(frozen=True)
 class Product:
-    """A 3x3 stride-1 convolution by tiles of `outputs` x `outputs`. A piece is a block of tiles, a share of filters."""
+    """A convolution by tiles of `outputs` along `dims` dimensions. A piece is a block of tiles, a share of filters."""
 
     outputs: int
+    dims: int
     rows: int
     vectors: int
     epilogue: Formula
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        places = self.epilogue.indices("vector")
+        vectors = self.epilogue.indices("vector")
         return (
             *("x:f4", "u:f4", "y:f4"),
-            *(
-                "tiles:int",
-                "block:int",
-                "x_tile:i4",
-                "y_tile:i4",
-                "extent:i4",
-            ),  # extent: rows * 256 + columns that exist
-            *("x_row:int", "x_column:int", "y_row:int", "y_column:int"),
-            *("channels:int", "columns:int", "group:int", "splits:int"),
+            *("tiles:int", "block:int", "x_tile:i4", "y_tile:i4"),
+            "extent:i4",  # how many positions of a tile exist along each dimension, a byte each
+            *(*steps("x", self.dims), *steps("y", self.dims)),
+            *("channels:int", "lead:i4", "leads:int", "columns:int", "group:int", "splits:int"),
             *("v_pitch:int", "v_plane:int", "m_pitch:int", "m_plane:int", "m_start:int"),
             *self.epilogue.arguments,
-            *(f"in{i}_table:i4" for i in places),
-            *(f"in{i}_row:int" for i in places),
-            *(f"in{i}_column:int" for i in places),
+            *(f"in{i}_table:i4" for i in vectors),
+            *(step for i in vectors for step in steps(f"in{i}", self.dims)),
         )
 
     def emit(self, k: Kernel) -> None:
-        size = self.outputs + 2
+        points = (self.outputs + 2) ** self.dims
+        rows = k.leads * k.channels
         first = (k.piece // k.splits) * k.block
         count = k.minimum(k.tiles - first, k.block)
         v, m = k.scratch, k.scratch + k.m_start
         with k.range(count) as tile:
             origin = k.x + (k.x_tile + (first + tile)).load()
-            emit_input_transform(k, self.outputs, origin, v + tile * k.v_pitch, k.v_plane, k.channels)
+            emit_input_transform(k, self.outputs, self.dims, origin, v + tile * k.v_pitch, k.v_plane)
         groups = (k.columns + (k.group - 1)) // k.group
-        panel_size = k.channels * PANEL
+        panel_size = rows * PANEL
         first_group, last_group = share(k.piece % k.splits, k.splits, groups)
         with k.range(last_group, first_group) as group:
             column = group * k.group
             width = k.minimum(k.columns - column, k.group)
             panels = (width + (PANEL - 1)) // PANEL
-            u = k.u + column * k.channels * (size * size)
-            with k.range(size * size) as position, k.range(panels) as panel:
-                b = u + (position * panels + panel) * panel_size
-                self._product(
-                    k, v + position * k.v_plane, b, m + (position * k.m_plane + panel * PANEL), count, panel_size
-                )
+            u = k.u + column * rows * points
+            with k.range(points) as point, k.range(panels) as panel:
+                b = u + (point * panels + panel) * panel_size
+                self._product(k, v + point * k.v_plane, b, m + (point * k.m_plane + panel * PANEL), count, rows)
             with k.range(count) as tile:
                 self._output(k, m + tile * k.m_pitch, first + tile, column, width)
 
-    def _product(self, k: Kernel, a: Pointer, b: Pointer, m: Pointer, count: Expr, panel_size: Expr) -> None:
+    def _product(self, k: Kernel, a: Pointer, b: Pointer, m: Pointer, count: Expr, length: Expr) -> None:
         """Rows of `a` (tiles) times one panel; the next panel is prefetched on the way, a quarter a row tile."""
-        lanes = k.target.lanes
+        lanes, panel_size = k.target.lanes, length * PANEL
         with k.range((count + (self.rows - 1)) // self.rows) as block:
             rows = [a + (block * self.rows + j) * k.v_pitch for j in range(self.rows)]
             sums = [[k.variable(k.constant(0.0)) for _ in range(self.vectors)] for _ in rows]
@@ -224,12 +257,12 @@ class Product:
                     for v, weight in enumerate(weights):
                         sums[j][v].set(k.fma(value, weight, sums[j][v].get()))
 
-            whole = k.channels - k.channels % UNROLL
+            whole = length - length % UNROLL
             with k.range(whole, step=UNROLL) as channel:
                 (quarter + channel * (PANEL // UNROLL)).prefetch()
                 for i in range(UNROLL):
                     step(channel + i)
-            with k.range(k.channels, whole) as channel:
+            with k.range(length, whole) as channel:
                 step(channel)
             for j in range(self.rows):
                 place = m + (block * self.rows + j) * k.m_pitch
@@ -238,9 +271,9 @@ class Product:
 
     def _output(self, k: Kernel, m: Pointer, tile: Expr, column: Expr, width: Expr) -> None:
         """Transform a tile's products back and store what lies inside the image."""
-        lanes, points, size = k.target.lanes, POINTS[self.outputs], self.outputs + 2
+        lanes, points, dims = k.target.lanes, POINTS[self.outputs], self.dims
         extent = (k.extent + tile).load()
-        rows, columns = extent >> 8, extent & 255
+        full = sum(self.outputs << (8 * axis) for axis in range(dims))
         y = k.y + ((k.y_tile + tile).load() + column)
         sources = {
             i: k.args[f"in{i}"] + ((k.args[f"in{i}_table"] + tile).load() + column)
@@ -248,46 +281,50 @@ class Product:
         }
         with k.range(width, step=lanes) as lane:
             left = width - lane
-            grid = [[(m + (k.m_plane * (i * size + j) + lane)).vector() for j in range(size)] for i in range(size)]
-            values = square(lambda r: output_transform(k, points, r, self.outputs), grid)
-            whole = extent.equals(self.outputs * 256 + self.outputs) & (left >= lanes)
+            found = {
+                place: (m + (k.m_plane * point + lane)).vector()
+                for point, place in enumerate(places(self.outputs + 2, dims))
+            }
+            values = along(lambda r: output_transform(k, points, r, self.outputs), found, dims)
 
-            def store(i: int, j: int, mask: Mask | None) -> None:
+            def store(place: tuple[int, ...], mask: Mask | None) -> None:
                 operands = []
                 for index, kind in enumerate(self.epilogue.inputs):
                     if kind == "sum":
-                        operands.append(values[i][j])
+                        operands.append(values[place])
                     elif kind == "constant":
                         operands.append(k.splat(k.args[f"in{index}"]))
                     elif kind == "channel":
                         operands.append((k.args[f"in{index}"] + (column + lane)).vector())
                     else:
-                        offset = k.args[f"in{index}_row"] * i + k.args[f"in{index}_column"] * j
-                        operands.append((sources[index] + (offset + lane)).vector())
+                        operands.append(moved(k, sources[index] + lane, f"in{index}", place).vector())
                 [value] = self.epilogue.evaluate(k, operands)
-                (y + (k.y_row * i + k.y_column * j + lane)).store_vector(value, mask)
+                moved(k, y + lane, "y", place).store_vector(value, mask)
 
-            with k.either(whole) as (inside, edge):
+            with k.either(extent.equals(full) & (left >= lanes)) as (inside, edge):
                 with inside:
-                    for i in range(self.outputs):
-                        for j in range(self.outputs):
-                            store(i, j, None)
+                    for place in values:
+                        store(place, None)
                 with edge:
                     mask = k.lane_mask(left)
-                    for i in range(self.outputs):
-                        for j in range(self.outputs):
-                            with k.when((rows > i) & (columns > j)):
-                                store(i, j, mask)
+                    counts = [(extent >> (8 * axis)) & 255 for axis in range(dims)]
+                    for place in values:
+                        exists = counts[0] > place[0]
+                        for n, i in zip(counts[1:], place[1:], strict=True):
+                            exists = exists & (n > i)
+                        with k.when(exists):
+                            store(place, mask)
 
 
 @dataclass(frozen=True)
 class FilterGradientSum:
-    """The filter gradient's middle: V^T Z of each position over the tiles of a slice.
+    """The filter gradient's middle: V^T Z of each point over the tiles of a slice.
 
     A piece (slice, group of filters) transforms blocks of X and dY into scratch and adds their products up in
-    `y[slice, position, panel, channel, 16]`.
+    `y[slice, point, panel, (lead, channel), 16]`.
     """
 
+    dims: int
     rows: int
     vectors: int
 
@@ -296,13 +333,14 @@ class FilterGradientSum:
         return (
             *("x:f4", "dy:f4", "y:f4"),
             *("tiles:int", "block:int", "slices:int", "x_tile:i4", "dy_tile:i4"),
-            *("x_row:int", "x_column:int", "dy_row:int", "dy_column:int"),
-            *("channels:int", "columns:int", "group:int", "groups:int", "panels:int"),
+            *(*steps("x", self.dims), *steps("dy", self.dims)),
+            *("channels:int", "lead:i4", "leads:int", "columns:int", "group:int", "groups:int", "panels:int"),
             *("v_pitch:int", "v_plane:int", "z_pitch:int", "z_plane:int", "z_start:int", "channel_rows:int"),
         )
 
     def emit(self, k: Kernel) -> None:
-        lanes, points = k.target.lanes, POINTS[4]
+        lanes, points, dims = k.target.lanes, POINTS[4], self.dims
+        point_count = 6**dims
         group, part = k.piece % k.groups, k.piece // k.groups
         column = group * k.group
         width = k.minimum(k.columns - column, k.group)
@@ -310,22 +348,21 @@ class FilterGradientSum:
         first, last = share(part, k.slices, k.tiles)
         v, z = k.scratch, k.scratch + k.z_start
         panel_size = k.channel_rows * PANEL
-        y = k.y + (part * 36 * k.panels + column // PANEL) * panel_size
+        y = k.y + (part * k.panels * point_count + column // PANEL) * panel_size
         blocks = (last - first + (k.block - 1)) // k.block
         with k.range(blocks) as block:
             start = first + block * k.block
             count = k.minimum(last - start, k.block)
             with k.range(count) as tile:
                 origin = k.x + (k.x_tile + (start + tile)).load()
-                emit_input_transform(k, 4, origin, v + tile * k.v_pitch, k.v_plane, k.channels)
+                emit_input_transform(k, 4, dims, origin, v + tile * k.v_pitch, k.v_plane)
                 received = k.dy + ((k.dy_tile + (start + tile)).load() + column)
                 with k.range(width, step=lanes) as lane:
-                    at = received + lane
-                    grid = [[(at + (k.dy_row * i + k.dy_column * j)).vector() for j in range(4)] for i in range(4)]
-                    values = square(lambda g: filter_transform(k, points, g), grid)
-                    for point, value in enumerate(item for line in values for item in line):
+                    found = {place: moved(k, received + lane, "dy", place).vector() for place in places(4, dims)}
+                    values = along(lambda g: filter_transform(k, points, g), found, dims)
+                    for point, value in enumerate(values.values()):
                         (z + (tile * k.z_pitch + k.z_plane * point + lane)).store_vector(value)
-            with k.range(36) as position, k.range(panels) as panel:
+            with k.range(point_count) as position, k.range(panels) as panel:
                 target = y + (position * k.panels + panel) * panel_size
                 z_panel = z + (position * k.z_plane + panel * PANEL)
                 with k.range(k.channel_rows // self.rows) as row:
@@ -351,38 +388,36 @@ class FilterGradientSum:
 
 @dataclass(frozen=True)
 class FilterGradientResult:
-    """Add the slices in order and transform back: to panels [panel][tap][channel][16]."""
+    """Add the slices in order and transform back: to panels [panel][lead][tap][channel][16]."""
+
+    dims: int
 
     @property
     def arguments(self) -> tuple[str, ...]:
         return (
-            "x:f4",
-            "y:f4",
-            "slices:int",
-            "channels:int",
-            "panels:int",
-            "columns:int",
-            "channel_rows:int",
-            "parts:int",
+            *("x:f4", "y:f4", "slices:int", "channels:int", "leads:int"),
+            *("panels:int", "columns:int", "channel_rows:int", "parts:int"),
         )
 
     def emit(self, k: Kernel) -> None:
-        lanes, points = k.target.lanes, POINTS[4]
+        lanes, points, dims = k.target.lanes, POINTS[4], self.dims
         panel, part = k.piece // k.parts, k.piece % k.parts
         panel_size = k.channel_rows * PANEL
         plane = k.panels * panel_size
-        first, last = share(part, k.parts, k.channels)
+        first, last = share(part, k.parts, k.leads * k.channels)
         left = k.columns - panel * PANEL
-        with k.range(last, first) as channel, k.range(PANEL, step=lanes) as lane:
-            source = k.x + (panel * panel_size + channel * PANEL + lane)
-            sums = [k.variable((source + plane * position).vector()) for position in range(36)]
+        y = k.y + panel * k.leads * k.channels * (3**dims * PANEL)
+        with k.range(last, first) as row, k.range(PANEL, step=lanes) as lane:
+            source = k.x + (panel * panel_size + row * PANEL + lane)
+            sums = [k.variable((source + plane * point).vector()) for point in range(6**dims)]
             with k.range(k.slices, 1) as index:
-                at = source + index * plane * 36
-                for position in range(36):
-                    sums[position].set(sums[position].get() + (at + plane * position).vector())
-            grid = [[sums[6 * i + j].get() for j in range(6)] for i in range(6)]
-            values = square(lambda m: output_transform(k, points, m, 3), grid)
+                at = source + index * plane * 6**dims
+                for point, total in enumerate(sums):
+                    total.set(total.get() + (at + plane * point).vector())
+            found = {place: total.get() for place, total in zip(places(6, dims), sums, strict=True)}
+            values = along(lambda m: output_transform(k, points, m, 3), found, dims)
             inside = k.lane_mask(left - lane)
-            for tap, value in enumerate(item for row in values for item in row):
-                place = k.y + (((panel * 9 + tap) * k.channels + channel) * PANEL + lane)
+            lead, channel = row // k.channels, row % k.channels
+            for tap, value in enumerate(values.values()):
+                place = y + (((lead * 3**dims + tap) * k.channels + channel) * PANEL + lane)
                 place.store_vector(k.select(inside, value, k.constant(0.0)))
