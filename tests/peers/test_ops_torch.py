@@ -93,7 +93,13 @@ def test_same_padding(rank: int, size: int) -> None:
     )
 
 
-GROUPS = {"two": (2, 4, 6), "three": (3, 9, 51), "depthwise": (17, 17, 17), "several a channel": (5, 5, 10)}
+GROUPS = {
+    "two": (2, 4, 6),
+    "three": (3, 9, 51),
+    "depthwise": (17, 17, 17),
+    "several a channel": (5, 5, 10),
+    "four": (5, 20, 20),
+}
 """Groups, channels and filters."""
 
 

@@ -323,11 +323,12 @@ class Kernel:
         if half == 1:
             return self.lane(vector, 0), self.lane(vector, 1)
 
-        def part(first: int) -> Expr:
-            lanes = ir.Constant(ir.VectorType(I32, half), list(range(first, first + half)))
-            return Expr(self, self.ir.shuffle_vector(vector.value, vector.value, lanes))
+        return self.shuffle(vector, range(half)), self.shuffle(vector, range(half, 2 * half))
 
-        return part(0), part(half)
+    def shuffle(self, vector: Expr, lanes: Sequence[int]) -> Expr:
+        """A vector of the lanes that are named."""
+        chosen = ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes))
+        return Expr(self, self.ir.shuffle_vector(vector.value, vector.value, chosen))
 
     def lane_mask(self, count: Expr, lanes: int | None = None) -> Mask:
         """Lanes 0..count-1 set; `count` may lie outside of 0..lanes."""

@@ -19,15 +19,15 @@ import numpy as np
 from convolve.errors import ShapeError
 from convolve.graph import Op, Shape, Value, apply, register
 from convolve.lowering import Group, Lowering, panel_count
-from convolve.native.kernels.layout import TransposePanels
+from convolve.native.kernels.layout import TransposeGroups, TransposePanels
 from convolve.native.target import PANEL
-from convolve.ops.filter_gradient import lower_depthwise_gradient, lower_filter_gradient
+from convolve.ops.filter_gradient import lower_filter_gradient, lower_narrow_gradient
 from convolve.ops.layout import concat, cut
 from convolve.ops.pointwise import broadcast
-from convolve.ops.product import Axis, depthwise_of, product_of
+from convolve.ops.product import Axis, narrow_of, product_of
 from convolve.ops.reduce import reshape_to
 from convolve.ops.winograd import Tiling, gradient_tiling, lower_gradient, lower_product, product_tiling
-from convolve.program import At, Memory
+from convolve.program import Argument, At, Memory
 from convolve.window import Pads, Window
 
 
@@ -69,8 +69,8 @@ class Sliding(Op):
     groups: int
 
     def panel_groups(self, w: Shape) -> int:
-        """How many groups of filters lie in panels of their own: single channels share the panels."""
-        return 1 if depthwise(w, self.groups) else self.groups
+        """How many groups of filters lie in panels of their own: narrow ones share the panels."""
+        return 1 if narrow(w, self.groups) else self.groups
 
     def _filters(self, x: Shape, filters: int) -> Shape:
         """The shape of the filters between channels of an input `x` and so many filters; refuses what does not fit."""
@@ -80,9 +80,10 @@ class Sliding(Op):
         return (filters, *self.window.kernel, channels // self.groups)
 
 
-def depthwise(w: Shape, groups: int) -> bool:
-    """Whether every channel has one filter of its own."""
-    return groups > 1 and w[-1] == 1 and w[0] == groups
+def narrow(w: Shape, groups: int) -> int:
+    """The width of groups that several go into a panel of 16: as many channels as filters; 0 for all others."""
+    width = w[-1]
+    return width if groups > 1 and w[0] == groups * width and width in (1, 2, 4, 8) else 0
 
 
 def by_group(a: np.ndarray, groups: int) -> np.ndarray:
@@ -143,8 +144,8 @@ class Convolution(Sliding):
         axes = [self._axis(i, x.shape[1 + i], y.shape[1 + i]) for i in range(self.window.rank)]
         if tiling:
             lower_product(group, low, tiling, x, w, result)
-        elif depthwise(shapes[1], self.groups):
-            depthwise_of(group, low, x, w, axes, result)
+        elif width := narrow(shapes[1], self.groups):
+            narrow_of(group, low, x, w, axes, result, width)
         else:
             product_of(group, low, x, w, axes, result, self.groups)
 
@@ -203,9 +204,9 @@ class InputGradient(Sliding):
         assert y is not None
         shapes = [v.shape for v in y.inputs]
         dy = low.margined(y.inputs[0], self.margins(*shapes)[0])
-        alone = depthwise(shapes[1], self.groups)
+        width = narrow(shapes[1], self.groups)
         w = low.panels(y.inputs[1], self.panel_groups(shapes[1])).memory
-        transposed = At(w if alone else self._transposed(low, w, shapes[1]))
+        transposed = At(self._turned_groups(low, w, width) if width else self._transposed(low, w, shapes[1]))
         [target] = group.outputs
         result = low.result(target)
         tiling = None if low.exact else self.tiling(*shapes)
@@ -213,9 +214,9 @@ class InputGradient(Sliding):
             lower_product(group, low, tiling, dy, transposed, result)
             return
         for phase in product(*(range(min(s, n)) for s, n in zip(self.window.stride, self.size, strict=True))):
-            axes = [self._axis(i, p, dy.shape[1 + i], turned=not alone) for i, p in enumerate(phase)]
-            if alone:
-                depthwise_of(group, low, dy, transposed, axes, result)
+            axes = [self._axis(i, p, dy.shape[1 + i], turned=not width) for i, p in enumerate(phase)]
+            if width:
+                narrow_of(group, low, dy, transposed, axes, result, width)
             else:
                 product_of(group, low, dy, transposed, axes, result, self.groups)
 
@@ -238,6 +239,16 @@ class InputGradient(Sliding):
             result,
             "transpose filters",
         )
+        return result
+
+    def _turned_groups(self, low: Lowering, w: Memory, width: int) -> Memory:
+        """The filters of narrow groups, filters and channels exchanged."""
+        if width == 1:
+            return w
+        result = low.temporary(f"{w.name}.transposed", w.size)
+        taps = self.window.taps
+        arguments: dict[str, Argument] = {"x": At(w), "y": At(result), "taps": taps}
+        low.call(TransposeGroups(width), arguments, w.size // (taps * width * PANEL), result, "transpose filters")
         return result
 
     def _axis(self, i: int, phase: int, size: int, turned: bool) -> Axis:
@@ -299,8 +310,8 @@ class FilterGradientOp(Sliding):
         tiling = None if low.exact else self.tiling(*(v.shape for v in y.inputs))
         if tiling:
             lower_gradient(y, low, tiling, x, low.margined(y.inputs[1], pads[1]))
-        elif depthwise(y.shape, self.groups):
-            lower_depthwise_gradient(y, low, self.window, x, low.plain(y.inputs[1]))
+        elif width := narrow(y.shape, self.groups):
+            lower_narrow_gradient(y, low, self.window, x, low.plain(y.inputs[1]), width)
         else:
             lower_filter_gradient(y, low, self.window, x, low.plain(y.inputs[1]), self.groups)
 

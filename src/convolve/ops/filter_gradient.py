@@ -13,7 +13,7 @@ from convolve.native.kernels.depthwise import DepthwiseFilterGradient
 from convolve.native.kernels.filter_gradient import FilterGradient
 from convolve.native.kernels.gemm import tile_shape
 from convolve.native.target import PANEL, host
-from convolve.ops.product import PIECE_FLOPS, column_spans
+from convolve.ops.product import PIECE_FLOPS, column_spans, narrow_name
 from convolve.ops.reduce import join_slices
 from convolve.program import Argument, At, Buffer, Memory
 from convolve.window import Window
@@ -87,19 +87,19 @@ def lower_filter_gradient(y: Value, low: Lowering, window: Window, x: Buffer, dy
         join_slices(low, "sum", At(target), 1, slices, size, result.memory)
 
 
-def lower_depthwise_gradient(y: Value, low: Lowering, window: Window, x: Buffer, dy: Buffer) -> None:
-    """dW where every channel has a filter of its own: sums over positions, vectors along channels."""
+def lower_narrow_gradient(y: Value, low: Lowering, window: Window, x: Buffer, dy: Buffer, width: int) -> None:
+    """dW where groups have `width` channels and filters: sums over positions, vectors along channels."""
     walk = _walk(window, x, dy)
     segments = walk.pop("segment")
     assert isinstance(segments, np.ndarray)
     taps, channels = _taps(window, x), x.shape[-1]
-    panels, flops = panel_count(channels), 2 * dy.shape[-1] * math.prod(dy.shape[:-1]) * window.taps
+    panels, flops = panel_count(channels), 2 * dy.shape[-1] * math.prod(dy.shape[:-1]) * window.taps * width
     slices = max(1, min(len(segments), SLICED_PIECES, flops // PIECE_FLOPS))
     panel_blocks = min(panels, -(-SLICED_PIECES // slices))
-    size = panels * PANEL * len(taps)
+    size = panels * PANEL * len(taps) * width
     result = low.result(y)
     target = _slices(y, low, result, slices, size)
-    rows, vectors = _tap_tile(len(taps))
+    rows, vectors = _tap_tile(len(taps), width)
     arguments: dict[str, Argument] = walk | {
         "dy": At(dy.memory, dy.start),
         "y": At(target),
@@ -114,25 +114,25 @@ def lower_depthwise_gradient(y: Value, low: Lowering, window: Window, x: Buffer,
         "slice_size": size,
         "columns": channels,
     }
-    spec, name = DepthwiseFilterGradient(rows, vectors), f"depthwise, {slices} slices"
+    spec, name = DepthwiseFilterGradient(width, rows, vectors), f"{narrow_name(width)}, {slices} slices"
     low.call(spec, arguments, slices * panel_blocks, target, name, flops, disjoint=True)
     if slices > 1:
         join_slices(low, "sum", At(target), 1, slices, size, result.memory)
 
 
-def _tap_tile(taps: int) -> tuple[int, int]:
+def _tap_tile(taps: int, width: int) -> tuple[int, int]:
     """Taps and vectors of a register tile: the one that does the least work beside what is asked for."""
     target = host()
 
     def cost(tile: tuple[int, int]) -> float:
         rows, vectors = tile
-        return -(-taps // rows) * max(rows * vectors, CHAINS) / vectors
+        return -(-taps // rows) * max(rows * width * vectors, CHAINS) / vectors
 
     tiles = [
         (rows, vectors)
         for vectors in range(1, target.panel_vectors + 1)
         if target.panel_vectors % vectors == 0
-        for rows in range(1, (target.registers - 3) // vectors + 1)
+        for rows in range(1, max(1, (target.registers - 3) // (vectors * width)) + 1)
     ]
     return min(tiles, key=cost)
 

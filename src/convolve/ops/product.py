@@ -1,6 +1,6 @@
 """How products are lowered: a convolution, the gradient of its input or a fully-connected layer, as tables of offsets.
 
-The gather-GEMM serves them all; where every channel has a filter of its own, a kernel with vectors along channels.
+The gather-GEMM serves them all; where groups are narrow, a kernel with vectors along channels does.
 """
 
 from __future__ import annotations
@@ -73,12 +73,12 @@ def column_spans(columns: int) -> list[tuple[int, int]]:
     return [(0, columns - last), (columns - last, last)]
 
 
-def depthwise_of(group: Group, low: Lowering, x: Buffer, panels: At, axes: Sequence[Axis], y: Buffer) -> None:
-    """Every channel with a filter of its own: positions as rows, channels as columns, taps as the reduction."""
+def narrow_of(group: Group, low: Lowering, x: Buffer, panels: At, axes: Sequence[Axis], y: Buffer, width: int) -> None:
+    """Groups of `width` channels and filters: positions as rows, channels as columns, taps as the reduction."""
     rows, vectors = tile_shape(host(), y.shape[-1])
-    tables = _Tables.of(group, low, x, axes, y, rows, 1)
-    spec = Depthwise(rows, vectors, tables.epilogue)
-    columns, panel_size = y.shape[-1], math.prod(a.kernel for a in axes) * PANEL
+    tables = _Tables.of(group, low, x, axes, y, rows, width)
+    spec = Depthwise(width, rows, vectors, tables.epilogue)
+    columns, panel_size = y.shape[-1], math.prod(a.kernel for a in axes) * width * PANEL
     stacks = y.shape[0] // tables.together
     flops = 2 * y.shape[0] * math.prod(a.positions for a in axes) * columns * tables.reduction
     blocks = max(1, min(MOST_PIECES, flops // PIECE_FLOPS) // stacks)
@@ -90,7 +90,12 @@ def depthwise_of(group: Group, low: Lowering, x: Buffer, panels: At, axes: Seque
         "columns": columns,
         "tile_blocks": blocks,
     }
-    low.call(spec, arguments, stacks * blocks, y, f"depthwise, tile {rows}x{vectors}", flops, disjoint=True)
+    name = f"{narrow_name(width)}, tile {rows}x{vectors}"
+    low.call(spec, arguments, stacks * blocks, y, name, flops, disjoint=True)
+
+
+def narrow_name(width: int) -> str:
+    return "depthwise" if width == 1 else f"groups of {width}"
 
 
 def _span_of(

@@ -1,9 +1,10 @@
-"""Depthwise convolution: every channel has a filter of its own, so that vectors run along channels.
+"""Depthwise convolution, and any other with few channels a group: vectors run along channels.
 
-    Y[out[m] + c] = epilogue( sum over taps o of X[row[m] + red[o] + c] * B[panel of c][bred[o]][c] )
+    Y[out[m] + f] = epilogue( sum over taps o and channels j of X[row[m] + red[o] + first(f) + j] * B[bred[o] + j][f] )
 
-The tables are those of the gather-GEMM, and so is the layout of the filters: a panel holds each tap of 16 channels side
-by side. Nothing is summed over channels; the gradient of the filters sums over positions.
+where first(f) is the first channel of f's group: `width` channels and as many filters make one, a divisor of 16, so
+that a panel of 16 filters sees the 16 channels at its own place. Depthwise is width 1. The tables are those of the
+gather-GEMM, and so is the layout of the filters.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from convolve.native.target import PANEL
 class Depthwise:
     """Register tile: rows x vectors of channels. All panels pass over a tile while its rows are in the first cache."""
 
+    width: int
     rows: int
     vectors: int
     epilogue: Formula
@@ -58,21 +60,35 @@ class Depthwise:
             pair = k.red + o * 2
             at, weights = pair.load(), b + (pair + 1).load()
             for v in range(self.vectors):
-                weight = (weights + v * lanes).vector()
+                columns = [(weights + (c * PANEL + v * lanes)).vector() for c in range(self.width)]
                 for j, row in enumerate(rows):
-                    value = (row + (at + v * lanes)).vector()
-                    sums[j][v].set(k.fma(value, weight, sums[j][v].get()))
+                    seen = channels(k, row + at, v, self.width)
+                    for value, weight in zip(seen, columns, strict=True):
+                        sums[j][v].set(k.fma(value, weight, sums[j][v].get()))
         finish(k, self.epilogue, sums, y, first, stack, column, left)
+
+
+def channels(k: Kernel, at: Pointer, v: int, width: int) -> list[Expr]:
+    """Vector `v` of a panel's channels as its filters see them: for each lane its group's first channel, second, ..."""
+    lanes = k.target.lanes
+    if width == 1:
+        return [(at + v * lanes).vector()]
+    if width >= lanes:
+        first = v * lanes // width * width
+        return [(at + (first + c)).splat() for c in range(width)]
+    value = (at + v * lanes).vector()
+    return [k.shuffle(value, [lane // width * width + c for lane in range(lanes)]) for c in range(width)]
 
 
 @dataclass(frozen=True)
 class DepthwiseFilterGradient:
-    """dW[tap, c] = sum over segments, i of X[x[segment] + run[tap] + c + i * x_step] * dY[y[segment] + c + i * y_step].
+    """dW[tap, j, f] = sum over segments, i of X[x[segment] + run[tap] + first(f) + j + i * x_step] * dY[...].
 
-    Register tile: `taps` x vectors of one panel. A piece is a (slice of segments, block of panels); it takes its
-    segments in chunks, each of which all its panels pass over while it is in cache.
+    Register tile: `taps` x width x vectors of one panel. A piece is a (slice of segments, block of panels); it takes
+    its segments in chunks, each of which all its panels pass over while it is in cache.
     """
 
+    width: int
     taps: int
     vectors: int
 
@@ -94,32 +110,39 @@ class DepthwiseFilterGradient:
             start = first + chunk * k.chunk
             stop = k.minimum(start + k.chunk, last)
             with k.range(last_panel, first_panel) as panel:
-                y = k.y + (part * k.slice_size + panel * k.runs * PANEL)
-                with k.range(k.runs, step=self.taps) as tap, k.range(PANEL, step=self.vectors * k.target.lanes) as lane:
-                    self._tile(k, panel * PANEL + lane, y + lane, tap, start, stop, chunk.equals(0))
+                y = k.y + (part * k.slice_size + panel * k.runs * (self.width * PANEL))
+                with k.range(k.runs, step=self.taps) as tap:
+                    for first_vector in range(0, k.target.panel_vectors, self.vectors):
+                        self._tile(k, panel * PANEL, first_vector, y, tap, start, stop, chunk.equals(0))
 
-    def _tile(self, k: Kernel, column: Expr, y: Pointer, tap: Expr, start: Expr, stop: Expr, fresh: Expr) -> None:
+    def _tile(
+        self, k: Kernel, column: Expr, first: int, y: Pointer, tap: Expr, start: Expr, stop: Expr, fresh: Expr
+    ) -> None:
+        """Vectors from `first` on of a panel, taps from `tap` on."""
         lanes, zero = k.target.lanes, k.constant(0.0)
+        vectors = range(first, first + self.vectors)
         # Taps past the last are computed as tap 0 and written to scratch.
         spare = [tap + j >= k.runs for j in range(self.taps)]
-        places = [k.choose(s, k.scratch, y + (tap + j) * PANEL) for j, s in enumerate(spare)]
+        places = [k.choose(s, k.scratch, y + (tap + j) * (self.width * PANEL)) for j, s in enumerate(spare)]
         moved = [(k.run + k.select(s, k.lift(0), tap + j)).load() for j, s in enumerate(spare)]
-        sums = [
-            [k.variable(k.select(fresh, zero, (place + v * lanes).vector())) for v in range(self.vectors)]
-            for place in places
-        ]
+        sums = {
+            (j, c, v): k.variable(k.select(fresh, zero, (place + (c * PANEL + v * lanes)).vector()))
+            for j, place in enumerate(places)
+            for c in range(self.width)
+            for v in vectors
+        }
         with k.range(stop, start) as segment:
             entry = k.segment + segment * 3
             x, dy = k.x + (entry.load() + column), k.dy + ((entry + 1).load() + column)
             sources = [x + at for at in moved]
             with k.range((entry + 2).load()) as i:
-                for v in range(self.vectors):
+                for v in vectors:
                     received = (dy + (i * k.dy_step + v * lanes)).vector()
                     for j, source in enumerate(sources):
-                        value = (source + (i * k.x_step + v * lanes)).vector()
-                        sums[j][v].set(k.fma(value, received, sums[j][v].get()))
-        for row, place in zip(sums, places, strict=True):
-            for v, total in enumerate(row):
-                # Columns past the last channel stay zero, as everywhere in packed parameters.
-                mask = k.lane_mask(k.columns - column - v * lanes)
-                (place + v * lanes).store_vector(k.select(mask, total.get(), zero))
+                        for c, value in enumerate(channels(k, source + i * k.x_step, v, self.width)):
+                            total = sums[j, c, v]
+                            total.set(k.fma(value, received, total.get()))
+        for (j, c, v), total in sums.items():
+            # Columns past the last filter stay zero, as everywhere in packed parameters.
+            mask = k.lane_mask(k.columns - column - v * lanes)
+            (places[j] + (c * PANEL + v * lanes)).store_vector(k.select(mask, total.get(), zero))

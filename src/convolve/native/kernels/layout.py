@@ -59,6 +59,27 @@ class TransposePanels:
 
 
 @dataclass(frozen=True)
+class TransposeGroups:
+    """Within groups of `width` filters and channels, the two exchanged: panels `[panel][tap][width][16]`."""
+
+    width: int
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return ("x:f4", "y:f4", "taps:int")
+
+    def emit(self, k: Kernel) -> None:
+        size = self.width * PANEL
+        with k.range(k.taps) as tap:
+            start = (k.piece * k.taps + tap) * size
+            for row in range(self.width):
+                for column in range(PANEL):
+                    group, place = column // self.width * self.width, column % self.width
+                    value = (k.x + (start + (place * PANEL + group + row))).load()
+                    (k.y + (start + (row * PANEL + column))).store(value)
+
+
+@dataclass(frozen=True)
 class Repack:
     """Between a plain weight (groups, filters, rest) and its panels, in either direction."""
 
