@@ -7,7 +7,7 @@ twice and is not cheap.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 from convolve.graph import Constant, Graph, Leaf, Value
 from convolve.lowering import Group, Step
@@ -19,7 +19,7 @@ CHEAP = 2
 """Steps that may be computed again rather than stored."""
 LONGEST, LONGEST_EPILOGUE = 48, 12
 """Steps of one formula at most: longer chains go through memory in parts."""
-DEAR = {"exp", "log", "tanh", "erf", "sigmoid", "divide", "sqrt"}
+DEAR = {"exp", "log", "tanh", "erf", "sigmoid", "softplus", "divide", "sqrt"}
 
 
 def fuse(graph: Graph, fused: bool = True) -> list[Group]:
@@ -64,19 +64,25 @@ def _reads(group: Group) -> tuple[Value, ...]:
 
 
 def _paired(groups: list[Group], final: set[int]) -> list[Group]:
-    """Join an update's sweep to that of the update it needs (momentum, then parameter): one pass for both."""
-    result: list[Group] = []
+    """Join an update's sweep to those of the updates it needs (moments, then parameter): one pass for all."""
+    result: dict[int, Group] = {}
     made: dict[int, int] = {}
-    for group in groups:
-        index = max((made[v.serial] for v in _reads(group) if v.serial in made), default=-1)
-        before = result[index] if index >= 0 else None
-        if before is not None and _updates_alike(before, group, final):
-            result[index] = _chained(before, group)
+    users = Counter(serial for group in groups for serial in {v.serial for v in _reads(group)})
+    for place, group in enumerate(groups):
+        reads = {v.serial for v in _reads(group)}
+        latest, *earlier = sorted({made[s] for s in reads if s in made}, reverse=True) or [place]
+        if latest in result and _updates_alike(result[latest], group, final):
+            for other in earlier:
+                # It moves to the latest, behind whoever stands between: nobody else may need it.
+                alone = all(users[v.serial] == (v.serial in reads) for v in result[other].outputs)
+                if alone and _updates_alike(result[other], group, final):
+                    result[latest] = _chained(result.pop(other), result[latest])
+            result[latest] = _chained(result[latest], group)
         else:
-            index = len(result)
-            result.append(group)
-        made |= {v.serial: index for v in group.outputs}
-    return result
+            latest = place
+            result[latest] = group
+        made |= {v.serial: latest for v in result[latest].outputs}
+    return list(result.values())
 
 
 def _updates_alike(first: Group, second: Group, final: set[int]) -> bool:
