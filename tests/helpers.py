@@ -21,7 +21,8 @@ from convolve.ops.norm import BatchNormalize, ChannelMoments, moments
 from convolve.ops.pointwise import TABLE, Broadcast, Pointwise
 from convolve.ops.pool import Pool, PoolGradient
 from convolve.ops.reduce import Reduce, Reshape
-from convolve.ops.softmax import CrossEntropy, CrossEntropyGradient, Softmax
+from convolve.ops.softmax import CrossEntropy, CrossEntropyGradient, LogSoftmax, Softmax
+from convolve.ops.vector import Vector
 from convolve.passes import compile_graph
 from convolve.program import SLACK, pack, unpack
 from convolve.window import Window, resolve
@@ -246,10 +247,12 @@ def _batch_normalize(x: Value, scale: Value, shift: Value) -> Value:
 
 
 LABELS = np.array([4, 0, 2], np.int32)
+PIXELS = np.arange(24, dtype=np.int32).reshape(2, 3, 4) % 5
 RANDOM = np.array([7, -3], np.int64)
 
 CASES: list[Case] = [
     _case(Constant(1.5)),
+    _case(Vector((1.5, -2.0, 0.1))),
     *_pointwise_cases(),
     *_window_cases(),
     _case(Broadcast((2, 3, 4)), normal((3, 1))),
@@ -263,10 +266,9 @@ CASES: list[Case] = [
     _case(ChannelMoments(), normal((3, 2, 4))),
     Case(BatchNormalize(1e-3), _batch_normalize, (normal((3, 2, 4)), normal((4,), 1), normal((4,), 2))),
     _case(Dropout(0.4, 5), normal((3, 2, 7)), RANDOM),
-    _case(Softmax(), normal((2, 3, 5))),
-    _case(CrossEntropy(), normal((3, 5)), LABELS),
-    _case(CrossEntropy(0.1), normal((3, 5)), LABELS),
-    _case(CrossEntropyGradient(0.1), normal((3, 5)), LABELS, normal((3,), 1)),
+    *(_case(op, normal(shape)) for op in (Softmax(), LogSoftmax()) for shape in ((2, 3, 5), (2, 17), (7,))),
+    *(_case(CrossEntropy(s), normal((*y.shape, 5)), y) for s in (0.0, 0.1) for y in (LABELS, PIXELS)),
+    *(_case(CrossEntropyGradient(0.1), normal((*y.shape, 5)), y, normal(y.shape, 1)) for y in (LABELS, PIXELS)),
 ]
 
 

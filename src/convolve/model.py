@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from convolve.data.arrays import as_images, as_labels, as_targets
+from convolve.data.arrays import as_classes, as_images, as_shares, as_targets
 from convolve.errors import ConvolveError, FileError, ShapeError
-from convolve.graph import Graph, Shape, leaf
+from convolve.graph import Graph, Shape
 from convolve.layers import Layer
 from convolve.network import Network, View
 from convolve.storage import describe, restore
@@ -30,6 +30,8 @@ from convolve.view.summary import Summary, summarise
 PREDICT_BYTES = 256 * 1024 * 1024
 """What the inputs of one prediction batch may take, unless `batch_size` says otherwise."""
 PREDICT_BATCH = 256
+CANONICAL: dict[str, Callable[..., np.ndarray]] = {"classes": as_classes, "shares": as_shares, "values": as_targets}
+"""How targets of each kind (`losses.Targets`) are made ready."""
 Validation = tuple[Any, Any]
 
 
@@ -113,9 +115,10 @@ class Model:
         network = Network(self.net, self.input_shape, threads=self.network.threads, exact=self.exact)
         inputs = {"x": np.random.default_rng(0).standard_normal((batch_size, *self.input_shape), np.float32)}
         if training:
-            loss = losses.resolve("cross_entropy" if len(self.output_shape) == 1 else "mse")
+            row_of_logits = len(self.output_shape) == 1 and self.output_shape[0] > 1
+            loss = losses.resolve("cross_entropy" if row_of_logits else "mse")
             y = np.zeros((batch_size, *self.output_shape), np.float32)
-            inputs["y"] = y[:, 0].astype(np.int32) if losses.takes_labels(loss) else y
+            inputs["y"] = y[..., 0].astype(np.int32) if row_of_logits else y
             executable = Trainer(network, loss, optim.SGD(momentum=0.9)).executable(inputs["x"], inputs["y"])
         else:
             key = ("predict", batch_size, "f4")
@@ -154,36 +157,45 @@ class Model:
     def evaluate(
         self, x: Any, y: Any, batch_size: int | None = None, loss: str | LossFunction = "cross_entropy"
     ) -> dict[str, float]:
-        """Mean loss over (x, y), and accuracy where y are labels."""
+        """Mean loss over (x, y), and accuracy where the loss decides between classes.
+
+        The accuracy is the share of labels (a pixel each, in segmentation) that the largest logit hits; where y are
+        probabilities, their most probable class counts; for yes or no (binary_cross_entropy), the logit's sign.
+
+        Batches count by their samples. The loss of class weights or dice is a ratio in each batch: it depends a little
+        on `batch_size`.
+        """
         chosen = losses.resolve(loss)
         images = as_images(x, self.input_shape)
-        target = self._target(y, len(images), chosen)
+        return self._evaluate(images, self._target(y, len(images), chosen), chosen, batch_size)
+
+    def _evaluate(
+        self, images: np.ndarray, target: np.ndarray, loss: LossFunction, batch_size: int | None = None
+    ) -> dict[str, float]:
         size = batch_size or self._batch(images)
-        labelled = losses.takes_labels(chosen)
-        total, right = 0.0, 0
+        total, right, decided = 0.0, 0, 0
         for i in range(0, len(images), size):
             batch, wanted = images[i : i + size], target[i : i + size]
-            made = self._losses(batch, wanted, chosen)
+            made = self._losses(batch, wanted, loss)
             total += float(made["loss"]) * len(batch)
-            right += int((made["output"].argmax(-1) == wanted).sum()) if labelled else 0
-        metrics = {"loss": total / len(images)}
-        return metrics | ({"accuracy": right / len(images)} if labelled else {})
+            found = losses.hits(loss, made["output"], wanted)
+            right, decided = right + int(found.sum()), decided + found.size
+        return {"loss": total / len(images)} | ({"accuracy": right / decided} if decided else {})
 
     def _losses(self, x: np.ndarray, y: np.ndarray, loss: LossFunction) -> dict[str, np.ndarray]:
         network, dtype = self.network, "u1" if x.dtype == np.uint8 else "f4"
 
         def build() -> Graph:
             output = network.forward(len(x), dtype).output
-            target = leaf("input", "y", y.shape, "i4" if losses.takes_labels(loss) else "f4")
-            return Graph({"output": output, "loss": loss(output, target)})
+            return Graph({"output": output, "loss": loss(output, losses.target_leaf(y))})
 
-        executable = network.executable(("evaluate", len(x), dtype, y.shape, loss), build)
+        executable = network.executable(("evaluate", len(x), dtype, y.shape, y.dtype, loss), build)
         return network.run(executable, {"x": x, "y": y}, ("output", "loss"))
 
     def _target(self, y: Any, count: int, loss: LossFunction) -> np.ndarray:
-        if losses.takes_labels(loss):
-            return as_labels(y, count, self.output_shape[-1]).astype(np.int32)
-        return as_targets(y, (count, *self.output_shape))
+        """Targets as the loss takes them."""
+        canonical = CANONICAL[losses.targets(loss, self.output_shape)]
+        return canonical(y, (count, *self.output_shape))
 
     def trace(self, x: Any) -> dict[str, np.ndarray]:
         """Every layer's activation for x, by name: unfused and direct, each equal to its definition."""
@@ -204,7 +216,11 @@ class Model:
         callbacks: Sequence[Callback] = (),
         seed: int = 0,
     ) -> History:
-        """Train on x (n, *input_shape) and y: labels (n,) for cross_entropy, else targets of the output's shape.
+        """Train on x (n, *input_shape) and y as the loss takes it.
+
+        For cross_entropy, y are labels (n, *spatial), with no spatial dimension where a row of logits stands for an
+        image, or probabilities (n, *spatial, classes); for the other losses, values of the output's shape (see
+        `convolve.losses`).
 
         Ctrl-C ends training within a step. The same data, seed and settings give the same bits on any number of
         threads.
@@ -220,8 +236,9 @@ class Model:
         trainer = training.Trainer(self.network, chosen, optimizer or optim.AdamW(), seed)
         validate = None
         if validation is not None:
-            held, wanted = validation
-            validate = lambda: self.evaluate(held, wanted, loss=chosen)  # noqa: E731 - a name for what runs later
+            held = as_images(validation[0], self.input_shape)
+            wanted = self._target(validation[1], len(held), chosen)
+            validate = lambda: self._evaluate(held, wanted, chosen)  # noqa: E731 - a name for what runs later
         return fit(self.network, trainer, images, target, epochs, batch_size, schedule, callbacks, validate, seed)
 
     def trainer(

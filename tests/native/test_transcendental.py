@@ -46,6 +46,7 @@ REFERENCE: dict[str, Callable[[Array], Array]] = {
     "tanh": np.tanh,
     "erf": erf,
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "softplus": lambda x: np.logaddexp(0, x),
 }
 SPECIAL: dict[str, dict[float, float]] = {
     "exp": {
@@ -64,6 +65,12 @@ SPECIAL: dict[str, dict[float, float]] = {
         **dict.fromkeys([-104.0, -1e30, -INF], 0.0),
         -103.9: LEAST,
         NAN: NAN,
+    },
+    "softplus": {
+        **{x: x for x in (30.0, 1e30, INF, NAN)},
+        **dict.fromkeys([0.0, LEAST, -LEAST], math.log(2.0)),
+        **dict.fromkeys([-104.0, -1e30, -INF], 0.0),
+        -103.9: LEAST,
     },
 }
 

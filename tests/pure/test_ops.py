@@ -19,7 +19,7 @@ from convolve.ops.convolution import Convolution
 from convolve.ops.dropout import Dropout
 from convolve.ops.pointwise import TABLE, Pointwise
 from convolve.ops.pool import Pool
-from convolve.ops.softmax import CrossEntropy
+from convolve.ops.softmax import CrossEntropy, CrossEntropyGradient, Softmax
 from convolve.window import Window, resolve
 
 DEFINITIONS: dict[str, Callable[..., Array]] = {}
@@ -32,6 +32,7 @@ FLAT: dict[str, Callable[..., float]] = {
     "minimum": min,
     "negative": lambda a: -a,
     "absolute": abs,
+    "sign": lambda a: float(a > 0) - float(a < 0),
     "sqrt": math.sqrt,
     "square": lambda a: a**2,
     "relu": lambda a: max(0.0, a),
@@ -47,6 +48,7 @@ FLAT: dict[str, Callable[..., float]] = {
     "tanh": math.tanh,
     "erf": math.erf,
     "sigmoid": lambda a: 1 / (1 + math.exp(-a)),
+    "softplus": lambda a: math.log(1 + math.exp(a)),
 }
 """What each pointwise function does to numbers."""
 
@@ -245,12 +247,24 @@ def _(op: Any, x: Array, random: Array) -> Array:
     return y
 
 
+def softmax(row: Array) -> list[float]:
+    total = sum(math.exp(v) for v in row)
+    return [math.exp(v) / total for v in row]
+
+
 @defines("softmax")
 def _(op: Any, x: Array) -> Array:
     y = filled(op, x)
     for index in np.ndindex(x.shape[:-1]):
-        total = sum(math.exp(v) for v in x[index])
-        y[index] = [math.exp(v) / total for v in x[index]]
+        y[index] = softmax(x[index])
+    return y
+
+
+@defines("log_softmax")
+def _(op: Any, x: Array) -> Array:
+    y = filled(op, x)
+    for index in np.ndindex(x.shape[:-1]):
+        y[index] = [math.log(p) for p in softmax(x[index])]
     return y
 
 
@@ -261,21 +275,24 @@ def target(op: Any, classes: int, label: int) -> list[float]:
 @defines("cross_entropy")
 def _(op: Any, x: Array, labels: Array) -> Array:
     y = filled(op, x, labels)
-    for n, row in enumerate(x):
-        total = sum(math.exp(v) for v in row)
-        y[n] = -sum(
-            t * math.log(math.exp(v) / total) for t, v in zip(target(op, len(row), labels[n]), row, strict=True)
-        )
+    for row, label in np.ndenumerate(labels):
+        wanted = target(op, x.shape[-1], label)
+        y[row] = -sum(t * math.log(p) for t, p in zip(wanted, softmax(x[row]), strict=True))
     return y
 
 
 @defines("cross_entropy_gradient")
 def _(op: Any, x: Array, labels: Array, dy: Array) -> Array:
     y = filled(op, x, labels, dy)
-    for n, row in enumerate(x):
-        total = sum(math.exp(v) for v in row)
-        y[n] = [(math.exp(v) / total - t) * dy[n] for t, v in zip(target(op, len(row), labels[n]), row, strict=True)]
+    for row, label in np.ndenumerate(labels):
+        wanted = target(op, x.shape[-1], label)
+        y[row] = [(p - t) * dy[row] for p, t in zip(softmax(x[row]), wanted, strict=True)]
     return y
+
+
+@defines("vector")
+def _(op: Any) -> Array:
+    return np.array(list(op.values))
 
 
 # the vocabulary is covered
@@ -400,6 +417,12 @@ def test_gradients_of_a_value_used_twice_add_up() -> None:
         lambda x: apply(Convolution(resolve(3, 1, 1, "same", (4, 4))), x, leaf_for("w", normal((2, 3, 3, 3)))),
         lambda x: apply(Pool("max", resolve(3, 1, 1, "same", (4, 4))), x),
         lambda x: apply(CrossEntropy(), x, leaf_for("labels", np.zeros(2, np.int32))),
+        lambda x: apply(CrossEntropy(), x, leaf_for("labels", np.zeros((2, 4), np.float32))),
+        lambda x: apply(CrossEntropy(), x, ops.cast(leaf_for("labels", np.zeros((2, 4), np.int32)))),
+        lambda x: apply(CrossEntropyGradient(), x, leaf_for("labels", np.zeros((2, 4), np.int32)), x),
+        lambda x: apply(Softmax(), ops.constant(1.0)),
+        lambda x: ops.log_softmax(ops.constant(1.0)),
+        lambda x: ops.vector(()),
         lambda x: apply(Pointwise("no such function"), x),
         lambda x: apply(Pointwise("relu"), x, x),
         lambda x: x + leaf_for("y", normal((2, 5, 3))),

@@ -92,4 +92,4 @@ class Normalize(Layer):
             return float(given)
         if len(given) != x.shape[-1]:
             raise ShapeError(f"{scope.title}: {what} has {len(given)} entries for {x.shape[-1]} channels: {given}")
-        return ops.concat(*(ops.broadcast(ops.constant(v), (1,)) for v in given), axis=0)
+        return ops.vector(given)

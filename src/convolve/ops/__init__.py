@@ -28,12 +28,16 @@ from convolve.ops.pointwise import (
     minimum,
     relu,
     sigmoid,
+    sign,
+    softplus,
     sqrt,
     square,
     tanh,
     where,
 )
 from convolve.ops.reduce import max, mean, reshape_to, sum
+from convolve.ops.softmax import log_softmax
+from convolve.ops.vector import vector
 
 reshape = reshape_to
 
@@ -53,6 +57,7 @@ __all__ = [
     "less",
     "less_equal",
     "log",
+    "log_softmax",
     "max",
     "maximum",
     "mean",
@@ -60,9 +65,12 @@ __all__ = [
     "relu",
     "reshape",
     "sigmoid",
+    "sign",
+    "softplus",
     "sqrt",
     "square",
     "sum",
     "tanh",
+    "vector",
     "where",
 ]

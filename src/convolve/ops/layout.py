@@ -31,6 +31,9 @@ class Slice(Op):
             raise ShapeError(f"slice {self.start}:{self.stop} of axis {self.axis} of a value with shape {x}")
         return (*x[: self.axis], self.stop - self.start, *x[self.axis + 1 :])
 
+    def dtype(self, *inputs: str) -> str:
+        return inputs[0]
+
     def reference(self, *inputs: np.ndarray) -> np.ndarray:
         return inputs[0][(slice(None),) * self.axis + (slice(self.start, self.stop),)]
 

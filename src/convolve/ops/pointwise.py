@@ -59,7 +59,8 @@ TABLE: dict[str, Row] = {
     "maximum": Row(2, np.maximum, lambda y, dy, a, b: _select(y, dy, a, b, greater_equal)),
     "minimum": Row(2, np.minimum, lambda y, dy, a, b: _select(y, dy, a, b, less_equal)),
     "negative": Row(1, np.negative, lambda y, dy, a: (-dy,)),
-    "absolute": Row(1, np.abs, lambda y, dy, a: (dy * (greater(a, 0.0) - less(a, 0.0)),)),
+    "absolute": Row(1, np.abs, lambda y, dy, a: (dy * sign(a),)),
+    "sign": Row(1, np.sign, _none),
     "sqrt": Row(1, np.sqrt, lambda y, dy, a: (dy * 0.5 / y,)),
     "square": Row(1, np.square, lambda y, dy, a: (dy * (a * 2.0),)),
     "relu": Row(
@@ -83,6 +84,7 @@ TABLE: dict[str, Row] = {
     "tanh": Row(1, np.tanh, lambda y, dy, a: (dy * (1.0 - square(y)),)),
     "erf": Row(1, _erf, lambda y, dy, a: (dy * (exp(-square(a)) * (2 / math.sqrt(math.pi))),)),
     "sigmoid": Row(1, _sigmoid, lambda y, dy, a: (dy * (y * (1.0 - y)),)),
+    "softplus": Row(1, lambda a: np.logaddexp(np.zeros_like(a), a), lambda y, dy, a: (dy * sigmoid(a),)),
 }
 
 
@@ -171,6 +173,7 @@ def _function(name: str) -> Function:
 maximum: Function = _function("maximum")
 minimum: Function = _function("minimum")
 absolute: Function = _function("absolute")
+sign: Function = _function("sign")
 sqrt: Function = _function("sqrt")
 square: Function = _function("square")
 relu: Function = _function("relu")
@@ -186,3 +189,4 @@ log: Function = _function("log")
 tanh: Function = _function("tanh")
 erf: Function = _function("erf")
 sigmoid: Function = _function("sigmoid")
+softplus: Function = _function("softplus")

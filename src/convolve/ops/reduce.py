@@ -132,6 +132,9 @@ class Reshape(Op):
             raise ShapeError(f"cannot reshape {inputs[0]} to {target}: the number of elements differs")
         return target
 
+    def dtype(self, *inputs: str) -> str:
+        return inputs[0]
+
     def reference(self, *inputs: np.ndarray) -> np.ndarray:
         return inputs[0].reshape(self.target)
 

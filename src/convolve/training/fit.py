@@ -11,7 +11,7 @@ import numpy as np
 
 from convolve.errors import ConvolveError, DataError, DivergenceError
 from convolve.network import Network
-from convolve.training.losses import takes_labels
+from convolve.training.losses import hits
 from convolve.training.schedule import Constant, Schedule
 from convolve.training.trainer import Trainer
 
@@ -82,14 +82,13 @@ def fit(
         raise DataError("the training set is empty: give at least one sample")
     per_epoch = -(-count // batch_size)
     steps = epochs * per_epoch
-    labelled = takes_labels(trainer.loss)
     good = network.snapshot()
     before = history["seconds"][-1] if len(history) else 0.0
     began = time.perf_counter()
     seen = 0
     for epoch in range(len(history), epochs):
         order = order_of(count, seed, epoch)
-        total, right = 0.0, 0
+        total, right, decided = 0.0, 0, 0
         for position in range(per_epoch):
             step = epoch * per_epoch + position
             chosen = order[position * batch_size : (position + 1) * batch_size]
@@ -104,7 +103,8 @@ def fit(
                 )
             total += loss * len(chosen)
             seen += len(chosen)
-            right += int((output.argmax(-1) == target).sum()) if labelled else 0
+            found = hits(trainer.loss, output, target)
+            right, decided = right + int(found.sum()), decided + found.size
             done = position * batch_size + len(chosen)
             speed = seen / (time.perf_counter() - began)
             state = Progress(
@@ -113,14 +113,14 @@ def fit(
                 step=step + 1,
                 steps=steps,
                 loss=total / done,
-                accuracy=right / done if labelled else None,
+                accuracy=right / decided if decided else None,
                 images_per_second=speed,
                 seconds_left=((epochs - epoch) * count - done) / speed,
                 epoch_done=False,
             )
             for callback in callbacks:
                 callback(state)
-        metrics = {"loss": total / count} | ({"accuracy": right / count} if labelled else {})
+        metrics = {"loss": total / count} | ({"accuracy": right / decided} if decided else {})
         metrics["rate"] = rate
         if validate:
             metrics |= {f"validation_{name}": value for name, value in validate().items()}

@@ -1,5 +1,7 @@
 """Losses, written in ops. One's own loss is a function (output, target) -> scalar Value.
 
+Its targets have the shape of the output; a subclass of `Loss` may ask for others.
+
 >>> from convolve import Dense, Model, ops
 >>> import numpy as np
 >>> def log_cosh(output, target):
@@ -12,56 +14,225 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
 
 from convolve import ops
 from convolve.errors import ConvolveError, ShapeError
-from convolve.graph import Value, apply
+from convolve.graph import Shape, Value, apply, leaf
+from convolve.ops.pointwise import Pointwise
 from convolve.ops.softmax import CrossEntropy as CrossEntropyOp
 from convolve.ops.softmax import Softmax
 
 LossFunction = Callable[[Value, Value], Value]
+Targets = Literal["values", "shares", "classes"]
+
+
+class Loss:
+    """Base of losses: a subclass is a frozen dataclass, so that equal losses share their programs."""
+
+    name: ClassVar[str]
+
+    def targets(self, output_shape: Shape) -> Targets:
+        """What the loss compares an output of this shape (without the batch) with.
+
+        `values`: numbers of the output's shape, (n, *output_shape), float32. `shares`: likewise, from 0 to 1.
+        `classes`: labels, one for each row of the output's last axis, (n, *spatial), int32, or instead probabilities
+        of the classes, of the output's shape, float32.
+
+        Raises:
+            ShapeError: the loss makes no sense for such an output.
+        """
+        return "values"
+
+    def __call__(self, output: Value, target: Value) -> Value:
+        """The mean loss of a batch, one number."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class CrossEntropy:
-    """Mean cross-entropy of logits (n, classes) against labels (n,), with label smoothing (Szegedy et al., 2016)."""
+class CrossEntropy(Loss):
+    """Mean cross-entropy of logits (batch, *spatial, classes) against labels or probabilities.
 
+    Targets are labels (batch, *spatial), integers, or probabilities (batch, *spatial, classes), as mixup and
+    distillation make them: `fit`, `evaluate`, `step` and `gradients` go by the shape. With p = softmax(logits), target
+    t (one-hot where it is a label), smoothing s (Szegedy et al., 2016) and class weights w:
+
+        loss = -sum over rows and classes c of  w[c] * ((1 - s) * t[c] + s / classes) * log p[c]  /  total
+
+    `total` is the number of rows or, for labels with class weights, the sum of the labels' weights (so in PyTorch; a
+    batch whose labels all weigh nothing has loss 0).
+
+    >>> CrossEntropy(smoothing=0.1, class_weights=[1, 2]).class_weights
+    (1.0, 2.0)
+    """
+
+    name: ClassVar[str] = "cross_entropy"
     smoothing: float = 0.0
-    labels = True
+    class_weights: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.smoothing < 1:
             raise ConvolveError(f"smoothing must be from 0 to below 1. Received: smoothing={self.smoothing}")
+        if self.class_weights is not None:
+            weights = _weights("class_weights", self.class_weights)
+            if not any(weights):
+                raise ConvolveError("class_weights are all 0: give at least one class a weight")
+            object.__setattr__(self, "class_weights", weights)
+
+    def targets(self, output_shape: Shape) -> Targets:
+        classes = _classes(self, output_shape)
+        if classes == 1:
+            raise ShapeError(
+                "cross_entropy over one class is always 0: use binary_cross_entropy for yes or no, mse for a number. "
+                f"Received: output of shape {output_shape}"
+            )
+        if self.class_weights is not None and len(self.class_weights) != classes:
+            raise ShapeError(
+                f"cross_entropy has {len(self.class_weights)} class_weights, one a class. "
+                f"Received: output of shape {output_shape}"
+            )
+        return "classes"
 
     def __call__(self, output: Value, target: Value) -> Value:
-        if isinstance(output.op, Softmax):
-            raise ShapeError(
-                "cross_entropy takes logits, and this net ends in Softmax: remove that layer (predict gives "
-                "logits then, classify the labels)"
-            )
-        if len(output.shape) != 2:
-            raise ShapeError(
-                f"cross_entropy needs logits (batch, classes): end the net in Dense or GlobalAvgPool. "
-                f"Received: output of shape {output.shape[1:]}"
-            )
-        return ops.mean(apply(CrossEntropyOp(self.smoothing), output, target))
+        _take_logits(self, output)
+        labelled = target.dtype == "i4"
+        if labelled and self.class_weights is None:
+            return ops.mean(apply(CrossEntropyOp(self.smoothing), output, target))
+        shares = _shares(target, output.shape[-1])
+        total: Value | float = output.size / output.shape[-1]
+        wanted = shares * (1 - self.smoothing) + self.smoothing / output.shape[-1] if self.smoothing else shares
+        if self.class_weights is not None:
+            weights = ops.vector(self.class_weights)
+            wanted = wanted * weights
+            if labelled:
+                weight = ops.sum(shares * weights)
+                total = ops.where(ops.greater(weight, 0.0), weight, math.inf)
+        return -ops.sum(wanted * ops.log_softmax(output)) / total
 
 
 @dataclass(frozen=True)
-class MeanSquaredError:
+class BinaryCrossEntropy(Loss):
+    """Mean cross-entropy of logits x against targets t from 0 to 1 of the output's shape, for each output by itself.
+
+        loss = mean of  -(positive_weight * t * log sigmoid(x) + (1 - t) * log(1 - sigmoid(x)))
+
+    computed from softplus, finite for any finite logit. `positive_weight` is PyTorch's pos_weight: a number, or one a
+    channel; above 1 it makes up for rare positives.
+    """
+
+    name: ClassVar[str] = "binary_cross_entropy"
+    positive_weight: float | Sequence[float] = 1.0
+
+    def __post_init__(self) -> None:
+        weights = _weights("positive_weight", np.atleast_1d(self.positive_weight))
+        object.__setattr__(self, "positive_weight", weights if np.ndim(self.positive_weight) else weights[0])
+
+    def targets(self, output_shape: Shape) -> Targets:
+        several = isinstance(self.positive_weight, tuple)
+        if several and output_shape[-1:] != np.shape(self.positive_weight):
+            raise ShapeError(
+                f"binary_cross_entropy has {np.size(self.positive_weight)} numbers as positive_weight, one a channel. "
+                f"Received: output of shape {output_shape}"
+            )
+        return "shares"
+
+    def __call__(self, output: Value, target: Value) -> Value:
+        _take_logits(self, output)
+        positive = ops.softplus(-output)
+        given = self.positive_weight
+        if given != 1:
+            weight = ops.constant(given) if isinstance(given, float) else ops.vector(given)
+            positive = positive * (target * (weight - 1.0) + 1.0)
+        return ops.mean((1.0 - target) * output + positive)
+
+
+@dataclass(frozen=True)
+class MeanSquaredError(Loss):
     """Mean of (output - target)^2 over everything."""
 
-    labels = False
+    name: ClassVar[str] = "mse"
 
     def __call__(self, output: Value, target: Value) -> Value:
         return ops.mean(ops.square(output - target))
 
 
+@dataclass(frozen=True)
+class MeanAbsoluteError(Loss):
+    """Mean of |output - target| over everything."""
+
+    name: ClassVar[str] = "mae"
+
+    def __call__(self, output: Value, target: Value) -> Value:
+        return ops.mean(ops.absolute(output - target))
+
+
+@dataclass(frozen=True)
+class Huber(Loss):
+    """Mean over d = output - target of  d^2 / 2  where |d| is at most delta,  delta * (|d| - delta / 2)  beyond.
+
+    (Huber, 1964.) Squares near the target, and no outlier pulls harder than delta.
+    """
+
+    name: ClassVar[str] = "huber"
+    delta: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.delta < math.inf:
+            raise ConvolveError(f"huber: delta must be positive. Received: delta={self.delta!r}")
+
+    def __call__(self, output: Value, target: Value) -> Value:
+        size = ops.absolute(output - target)
+        near = ops.minimum(size, self.delta)
+        return ops.mean(near * (size - near * 0.5))
+
+
+@dataclass(frozen=True)
+class Dice(Loss):
+    """Soft Dice loss of logits (batch, *spatial, channels), for segmentation at any rank (Milletari et al., 2016).
+
+    With one channel, p = sigmoid(logits) and targets t from 0 to 1 of the output's shape; with several, p =
+    softmax(logits) over the channels and t labels (batch, *spatial) or probabilities of the output's shape. Each class
+    counts alike, however few its positions; sums run over the batch and all positions:
+
+        loss = mean over classes of  1 - (2 * sum p t + epsilon) / (sum p + sum t + epsilon)
+
+    (Milletari et al. square p and t in the denominator.) `epsilon` lets a class that is nowhere, and seen nowhere,
+    cost nothing. As a ratio of sums over a batch, the loss is no mean over its samples.
+    """
+
+    name: ClassVar[str] = "dice"
+    epsilon: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.epsilon < math.inf:
+            raise ConvolveError(f"dice: epsilon must be positive. Received: epsilon={self.epsilon!r}")
+
+    def targets(self, output_shape: Shape) -> Targets:
+        return "shares" if _classes(self, output_shape) == 1 else "classes"
+
+    def __call__(self, output: Value, target: Value) -> Value:
+        one = _take_logits(self, output) == "shares"
+        shares = target if one else _shares(target, output.shape[-1])
+        found = ops.sigmoid(output) if one else apply(Softmax(), output)
+        places = tuple(range(len(output.shape) - 1))
+        common, all_found, all_true = (ops.sum(v, places) for v in (found * shares, found, shares))
+        return 1.0 - ops.mean((common * 2.0 + self.epsilon) / (all_found + all_true + self.epsilon))
+
+
 cross_entropy = CrossEntropy
+binary_cross_entropy = BinaryCrossEntropy
 mse = MeanSquaredError
-NAMES: dict[str, LossFunction] = {"cross_entropy": CrossEntropy(), "mse": MeanSquaredError()}
+mae = MeanAbsoluteError
+huber = Huber
+dice = Dice
+NAMES: dict[str, type[Loss]] = {
+    cls.name: cls for cls in (CrossEntropy, BinaryCrossEntropy, MeanSquaredError, MeanAbsoluteError, Huber, Dice)
+}
 
 
 def resolve(loss: str | LossFunction) -> LossFunction:
@@ -70,9 +241,62 @@ def resolve(loss: str | LossFunction) -> LossFunction:
         return loss
     if loss not in NAMES:
         raise ConvolveError(f"loss must be one of {', '.join(NAMES)} or a function. Received: loss={loss!r}")
-    return NAMES[loss]
+    return NAMES[loss]()
 
 
-def takes_labels(loss: LossFunction) -> bool:
-    """Whether targets are integer labels; a function of one's own gets targets of the output's shape."""
-    return bool(getattr(loss, "labels", False))
+def targets(loss: LossFunction, output_shape: Shape) -> Targets:
+    """What targets a loss takes for an output of this shape; a plain function takes values."""
+    return loss.targets(output_shape) if isinstance(loss, Loss) else "values"
+
+
+def target_leaf(y: np.ndarray) -> Value:
+    """Canonical targets as a loss meets them in a graph."""
+    return leaf("input", "y", y.shape, {np.dtype(np.int32): "i4", np.dtype(np.float32): "f4"}[y.dtype])
+
+
+def hits(loss: LossFunction, output: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Where the output decides as the target does: an array of truths, empty where there is nothing to decide.
+
+    The most probable class of each row against the label (or the most probable class), or a logit's sign against
+    a target above or below one half.
+    """
+    kind = targets(loss, output.shape[1:])
+    if kind == "values":
+        return np.empty(0, bool)
+    if kind == "shares":
+        return np.asarray((output > 0) == (target > 0.5))
+    return np.asarray(output.argmax(-1) == (target if target.ndim < output.ndim else target.argmax(-1)))
+
+
+def _classes(loss: Loss, output_shape: Shape) -> int:
+    if not output_shape:
+        raise ShapeError(f"{loss.name} needs logits (batch, *spatial, classes). Received: output of shape ()")
+    return output_shape[-1]
+
+
+def _take_logits(loss: Loss, output: Value) -> Targets:
+    """What targets the loss takes for logits; refuses what are probabilities already."""
+    for op, layer in ((Softmax(), "Softmax"), (Pointwise("sigmoid"), "Sigmoid")):
+        if output.op == op:
+            raise ShapeError(
+                f"{loss.name} takes logits, and this net ends in {layer}: remove that layer (predict gives logits "
+                "then, classify the labels)"
+            )
+    return loss.targets(output.shape[1:])
+
+
+def _shares(target: Value, classes: int) -> Value:
+    """Probabilities as they are, labels one-hot."""
+    if target.dtype == "f4":
+        return target
+    return ops.equal(ops.reshape(target, (*target.shape, 1)), ops.vector(range(classes)))
+
+
+def _weights(what: str, given: Sequence[float] | np.ndarray) -> tuple[float, ...]:
+    try:
+        weights = np.asarray(given, np.float64)
+    except (TypeError, ValueError):
+        weights = np.empty(0)
+    if weights.ndim != 1 or not weights.size or not all(0 <= w < math.inf for w in weights):
+        raise ConvolveError(f"{what} are numbers in a row, none of them negative. Received: {what}={given!r}")
+    return tuple(weights.tolist())

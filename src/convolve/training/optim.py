@@ -7,7 +7,7 @@ leaves out biases and norms. `clip` bounds the global norm of all gradients (Pas
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from convolve import ops
@@ -35,15 +35,20 @@ class Optimizer:
         """New values of the parameter and of its state, as (leaf, value) pairs."""
         raise NotImplementedError
 
-    def _check(self) -> None:
-        if not (self.rate > 0 and math.isfinite(self.rate)):
-            raise ConvolveError(f"{type(self).__name__}: the rate must be positive. Received: rate={self.rate!r}")
-        if self.weight_decay < 0:
-            raise ConvolveError(
-                f"{type(self).__name__}: weight_decay must not be negative. Received: {self.weight_decay!r}"
-            )
+    def _check(self, fractions: Sequence[str] = (), positive: Sequence[str] = ()) -> None:
+        """Refuse numbers that make no sense, in the fields all optimizers have and in those named."""
+        name = type(self).__name__
+        for field in ("rate", *positive):
+            if not 0 < getattr(self, field) < math.inf:
+                raise ConvolveError(f"{name}: {field} must be positive. Received: {field}={getattr(self, field)!r}")
+        for field in fractions:
+            if not 0 <= getattr(self, field) < 1:
+                value = getattr(self, field)
+                raise ConvolveError(f"{name}: {field} must be from 0 to below 1. Received: {field}={value!r}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ConvolveError(f"{name}: weight_decay must not be negative. Received: {self.weight_decay!r}")
         if self.clip is not None and not self.clip > 0:
-            raise ConvolveError(f"{type(self).__name__}: clip must be positive or None. Received: clip={self.clip!r}")
+            raise ConvolveError(f"{name}: clip must be positive or None. Received: clip={self.clip!r}")
 
     def _decayed(self, parameter: Value, rate: Value, decay: bool) -> Value:
         return parameter * (1.0 - rate * self.weight_decay) if decay and self.weight_decay else parameter
@@ -63,9 +68,7 @@ class SGD(Optimizer):
     clip: float | None = None
 
     def __post_init__(self) -> None:
-        self._check()
-        if not 0 <= self.momentum < 1:
-            raise ConvolveError(f"SGD: momentum must be from 0 to below 1. Received: momentum={self.momentum}")
+        self._check(("momentum",))
         if self.nesterov and not self.momentum:
             raise ConvolveError("SGD: nesterov needs a momentum, for instance momentum=0.9. Received: momentum=0")
 
@@ -82,21 +85,24 @@ class SGD(Optimizer):
 
 
 @dataclass(frozen=True)
-class AdamW(Optimizer):
-    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019), its moments corrected for their start at zero."""
+class Adam(Optimizer):
+    """Steps of the size of the rate, gradients scaled by running moments (Kingma and Ba, 2015).
+
+        m = beta1 * m + (1 - beta1) * g;  v = beta2 * v + (1 - beta2) * g^2
+        p = p - rate * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon)   at step t, from 1
+
+    Unlike PyTorch's Adam, weight decay is decoupled here, too: a weight_decay makes this AdamW.
+    """
 
     rate: float = 1e-3
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
-    weight_decay: float = 0.01
+    weight_decay: float = 0.0
     clip: float | None = None
 
     def __post_init__(self) -> None:
-        self._check()
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConvolveError(f"AdamW: {name} must be from 0 to below 1. Received: {getattr(self, name)}")
+        self._check(("beta1", "beta2"), ("epsilon",))
 
     def numbers(self, step: int) -> dict[str, float]:
         return {
@@ -108,11 +114,90 @@ class AdamW(Optimizer):
         self, parameter: Value, gradient: Value, rate: Value, state: State, numbers: dict[str, Value], decay: bool
     ) -> Updates:
         old1, old2 = state("moment1"), state("moment2")
-        first = old1 * self.beta1 + gradient * (1 - self.beta1)
-        second = old2 * self.beta2 + ops.square(gradient) * (1 - self.beta2)
+        first = _blend(old1, gradient, self.beta1)
+        second = _blend(old2, ops.square(gradient), self.beta2)
         size = ops.sqrt(second) * numbers["correction2"] + self.epsilon
         moved = self._decayed(parameter, rate, decay) - (rate * numbers["correction1"]) * (first / size)
         return [(old1, first), (old2, second), (parameter, moved)]
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with a decoupled weight decay of 0.01 (Loshchilov and Hutter, 2019)."""
+
+    weight_decay: float = 0.01
+
+
+@dataclass(frozen=True)
+class RMSprop(Optimizer):
+    """Gradients over the root of their running mean square (Tieleman and Hinton, 2012), as PyTorch's RMSprop.
+
+        v = rho * v + (1 - rho) * g^2;  d = g / (sqrt(v) + epsilon);  b = momentum * b + d;  p = p - rate * b
+
+    `centered` takes the running mean off: sqrt(v - m^2) with m = rho * m + (1 - rho) * g (Graves, 2013). `rho` is
+    PyTorch's alpha, 0.99 there.
+    """
+
+    rate: float = 1e-3
+    rho: float = 0.9
+    epsilon: float = 1e-8
+    momentum: float = 0.0
+    centered: bool = False
+    weight_decay: float = 0.0
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        self._check(("rho", "momentum"), ("epsilon",))
+
+    def update(
+        self, parameter: Value, gradient: Value, rate: Value, state: State, numbers: dict[str, Value], decay: bool
+    ) -> Updates:
+        old = state("square")
+        square = _blend(old, ops.square(gradient), self.rho)
+        updates, spread = [(old, square)], square
+        if self.centered:
+            old = state("mean")
+            mean = _blend(old, gradient, self.rho)
+            updates.append((old, mean))
+            spread = ops.maximum(square - ops.square(mean), 0.0)  # rounding may leave less than nothing
+        direction = gradient / (ops.sqrt(spread) + self.epsilon)
+        if self.momentum:
+            old = state("momentum")
+            direction = old * self.momentum + direction
+            updates.append((old, direction))
+        return [*updates, (parameter, self._decayed(parameter, rate, decay) - rate * direction)]
+
+
+@dataclass(frozen=True)
+class Lion(Optimizer):
+    """The sign of a blend of momentum and gradient (Chen et al., 2023): every element moves by the rate.
+
+        c = beta1 * m + (1 - beta1) * g;  p = p - rate * (sign(c) + weight_decay * p);  m = beta2 * m + (1 - beta2) * g
+
+    Its authors advise a rate 3 to 10 times below AdamW's, and a weight decay as much above.
+    """
+
+    rate: float = 1e-4
+    beta1: float = 0.9
+    beta2: float = 0.99
+    weight_decay: float = 0.0
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        self._check(("beta1", "beta2"))
+
+    def update(
+        self, parameter: Value, gradient: Value, rate: Value, state: State, numbers: dict[str, Value], decay: bool
+    ) -> Updates:
+        old = state("momentum")
+        direction = ops.sign(_blend(old, gradient, self.beta1))
+        moved = self._decayed(parameter, rate, decay) - rate * direction
+        return [(old, _blend(old, gradient, self.beta2)), (parameter, moved)]
+
+
+def _blend(old: Value, new: Value, keep: float) -> Value:
+    """A running mean that keeps a part of the old."""
+    return old * keep + new * (1 - keep)
 
 
 def clipped(gradients: list[Value], limit: float) -> list[Value]:

@@ -33,7 +33,7 @@ class Trainer:
 
         Args:
             x: (n, *input_shape), float32 or uint8, contiguous.
-            y: labels (n,) int32 or targets float32, contiguous.
+            y: what `losses.targets` says: labels int32, or else float32; contiguous.
             rate: learning rate of this step; the optimizer's own by default.
 
         Returns:
@@ -57,7 +57,7 @@ class Trainer:
     def executable(self, x: np.ndarray, y: np.ndarray) -> Executable:
         """The program of a step on such a batch."""
         dtype = "u1" if x.dtype == np.uint8 else "f4"
-        key = ("train", len(x), dtype, y.shape, self.loss, self.optimizer)
+        key = ("train", len(x), dtype, y.shape, y.dtype, self.loss, self.optimizer)
         return self.network.executable(key, lambda: self._graph(len(x), dtype, y))
 
     @property
@@ -107,8 +107,7 @@ def with_gradients(
     network: Network, forward: Forward, loss: LossFunction, y: np.ndarray
 ) -> tuple[Graph, list[Value], dict[str, Value]]:
     """A graph of loss, output and statistics' updates; the gradients of all parameters, and the parameters."""
-    dtype = "i4" if losses.takes_labels(loss) else "f4"
-    target = leaf("input", "y", y.shape, dtype)
+    target = losses.target_leaf(y)
     construction = forward.construction
     graph = Graph({"loss": loss(forward.output, target), "output": forward.output}, list(construction.updates))
     graph = sink(graph)
@@ -129,6 +128,6 @@ def gradients(
         outputs = {"loss": graph.outputs["loss"]}
         return Graph(outputs | {f"gradient:{name}": g for name, g in zip(leaves, found, strict=True)})
 
-    executable = network.executable(("gradients", len(x), dtype, y.shape, chosen), build)
+    executable = network.executable(("gradients", len(x), dtype, y.shape, y.dtype, chosen), build)
     made = network.run(executable, {"x": x, "y": y}, tuple(executable.program.outputs))
     return float(made.pop("loss")), {key.split(":", 1)[1]: value for key, value in made.items()}

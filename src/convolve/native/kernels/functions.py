@@ -24,6 +24,12 @@ def _relu(k: Kernel, a: Expr) -> Expr:
     return k.select(a <= 0.0, k.constant(0.0, a.type.count), a)
 
 
+def _sign(k: Kernel, a: Expr) -> Expr:
+    """NaN and zeros stay."""
+    one = k.constant(1.0, a.type.count)
+    return k.select(a > 0.0, one, k.select(a < 0.0, -one, a))
+
+
 def _truth(k: Kernel, condition: Expr) -> Expr:
     lanes = condition.type.count
     return k.select(condition, k.constant(1.0, lanes), k.constant(0.0, lanes))
@@ -38,6 +44,7 @@ FUNCTIONS: dict[str, Callable[..., Expr]] = {
     "minimum": _minimum,
     "negative": lambda k, a: -a,
     "absolute": lambda k, a: k.unary("fabs", a),
+    "sign": _sign,
     "sqrt": lambda k, a: k.unary("sqrt", a),
     "square": lambda k, a: a * a,
     "relu": _relu,
@@ -53,4 +60,5 @@ FUNCTIONS: dict[str, Callable[..., Expr]] = {
     "tanh": transcendental.tanh,
     "erf": transcendental.erf,
     "sigmoid": transcendental.sigmoid,
+    "softplus": transcendental.softplus,
 }
