@@ -304,6 +304,22 @@ class RandomGraph:
     feeds: dict[str, Array]
 
 
+def _momentum(parameter: Value, gradient: Value, first: Value, second: Value) -> list[tuple[Value, Value]]:
+    velocity = first * 0.9 + gradient
+    return [(first, velocity), (parameter, parameter - velocity * 0.1)]
+
+
+def _moments(parameter: Value, gradient: Value, first: Value, second: Value) -> list[tuple[Value, Value]]:
+    """A parameter that needs two new values."""
+    mean, square = first * 0.9 + gradient, second * 0.5 + ops.square(gradient)
+    return [(first, mean), (second, square), (parameter, parameter - mean / (square + 1.0))]
+
+
+def _lion(parameter: Value, gradient: Value, first: Value, second: Value) -> list[tuple[Value, Value]]:
+    """A parameter that needs the old value of what is updated beside it."""
+    return [(first, first * 0.5 + gradient), (parameter, parameter - ops.tanh(first * 0.9 + gradient))]
+
+
 @st.composite
 def graphs(draw: st.DrawFn) -> RandomGraph:
     """Ops at random over one image shape, one bank of filters and one vector; a step of SGD with momentum."""
@@ -338,11 +354,11 @@ def graphs(draw: st.DrawFn) -> RandomGraph:
     loss = ops.mean(ops.tanh(values[-1]))
     updates = []
     feeds = {"x": normal(SHAPE), "w": normal(w.shape, 1) / 5, "b": normal(b.shape, 2) / 2}
+    rule = draw(st.sampled_from([_momentum, _moments, _lion]))
     for parameter, gradient in zip(parameters, differentiate(loss, parameters), strict=True):
-        old = leaf("state", f"velocity of {leaf_key(parameter)}", parameter.shape)
-        velocity = old * 0.9 + gradient
-        updates += [(old, velocity), (parameter, parameter - velocity * 0.1)]
-        feeds[leaf_key(old)] = normal(old.shape, 3)
+        states = [leaf("state", f"{name} of {leaf_key(parameter)}", parameter.shape) for name in ("first", "second")]
+        updates += rule(parameter, gradient, *states)
+        feeds |= {leaf_key(old): np.abs(normal(old.shape, seed)) for seed, old in enumerate(states, 3)}
     outputs = {"loss": loss, "value": draw(st.sampled_from(values[1:]))}
     return RandomGraph(Graph(outputs, updates), feeds)
 

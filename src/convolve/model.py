@@ -149,10 +149,15 @@ class Model:
         each = max(1, images[:1].nbytes)
         return max(1, min(PREDICT_BATCH, PREDICT_BYTES // each))
 
-    def classify(self, x: Any, batch_size: int | None = None) -> list[str] | np.ndarray:
-        """The most probable class of each sample: its name where the model knows names, else its number."""
-        best = self.predict(x, batch_size).argmax(-1)
-        return [self.classes[i] for i in best] if self.classes else best
+    def classify(self, x: Any, batch_size: int | None = None) -> list[Any] | np.ndarray:
+        """The most probable class of each sample, or of each position of it where the output has spatial dimensions.
+
+        Its name (in a list, nested as the positions are) where the model knows names, else its number. Of one channel,
+        a logit above 0 is class 1, another class 0, as binary_cross_entropy trains it.
+        """
+        made = self.predict(x, batch_size)
+        best = made.argmax(-1) if made.shape[-1] > 1 else (made[..., 0] > 0).astype(np.int64)
+        return list(np.array(self.classes)[best].tolist()) if self.classes else best
 
     def evaluate(
         self, x: Any, y: Any, batch_size: int | None = None, loss: str | LossFunction = "cross_entropy"

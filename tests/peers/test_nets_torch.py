@@ -23,7 +23,7 @@ CHANGE_TOLERANCE = 1e-3
 """Largest difference over the largest change of an array, beside the rounding of the array itself."""
 FLIPS = 3e-2
 """Likewise in a deep net, where a ReLU or two flip with the last bit: PyTorch differs as much from its own float64."""
-STEPS = 3
+STEPS = 5
 
 
 def benchmarks() -> ModuleType:
@@ -133,6 +133,15 @@ OPTIMIZERS: dict[str, tuple[optim.Optimizer, Callable[[Any], Any]]] = {
     "adamw": (
         optim.AdamW(1e-3, beta1=0.8, beta2=0.99, epsilon=1e-3, weight_decay=0.1),
         lambda net: torch.optim.AdamW(decayed(net, 0.1), 1e-3, betas=(0.8, 0.99), eps=1e-3),
+    ),
+    "adam": (optim.Adam(1e-3, epsilon=1e-2), lambda net: torch.optim.Adam(net.parameters(), 1e-3, eps=1e-2)),
+    "rmsprop": (
+        optim.RMSprop(1e-3, rho=0.8, epsilon=1e-3),
+        lambda net: torch.optim.RMSprop(net.parameters(), 1e-3, alpha=0.8, eps=1e-3),
+    ),
+    "rmsprop, all of it": (
+        optim.RMSprop(1e-4, epsilon=1e-2, momentum=0.8, centered=True),
+        lambda net: torch.optim.RMSprop(net.parameters(), 1e-4, alpha=0.9, eps=1e-2, momentum=0.8, centered=True),
     ),
 }
 

@@ -64,13 +64,15 @@ def _reads(group: Group) -> tuple[Value, ...]:
 
 
 def _paired(groups: list[Group], final: set[int]) -> list[Group]:
-    """Join an update's sweep to those of the updates it needs (moments, then parameter): one pass for all."""
+    """Join the sweeps that update a parameter and its state: those that need each other's results or read the same."""
     result: dict[int, Group] = {}
     made: dict[int, int] = {}
+    readers: dict[int, int] = {}
     users = Counter(serial for group in groups for serial in {v.serial for v in _reads(group)})
     for place, group in enumerate(groups):
         reads = {v.serial for v in _reads(group)}
-        latest, *earlier = sorted({made[s] for s in reads if s in made}, reverse=True) or [place]
+        near = {known[s] for known in (made, readers) for s in reads if s in known}
+        latest, *earlier = sorted(near, reverse=True) or [place]
         if latest in result and _updates_alike(result[latest], group, final):
             for other in earlier:
                 # It moves to the latest, behind whoever stands between: nobody else may need it.
@@ -81,7 +83,10 @@ def _paired(groups: list[Group], final: set[int]) -> list[Group]:
         else:
             latest = place
             result[latest] = group
-        made |= {v.serial: latest for v in result[latest].outputs}
+        joined = result[latest]
+        made |= {v.serial: latest for v in joined.outputs}
+        if _updates_alike(joined, joined, final):
+            readers |= {v.serial: latest for v in joined.inputs if v.shape == joined.outputs[0].shape}
     return list(result.values())
 
 

@@ -46,7 +46,9 @@ class Optimizer:
                 value = getattr(self, field)
                 raise ConvolveError(f"{name}: {field} must be from 0 to below 1. Received: {field}={value!r}")
         if not 0 <= self.weight_decay < math.inf:
-            raise ConvolveError(f"{name}: weight_decay must not be negative. Received: {self.weight_decay!r}")
+            raise ConvolveError(
+                f"{name}: weight_decay must not be negative. Received: weight_decay={self.weight_decay!r}"
+            )
         if self.clip is not None and not self.clip > 0:
             raise ConvolveError(f"{name}: clip must be positive or None. Received: clip={self.clip!r}")
 
