@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convolve.data.arrays import as_images, as_labels, as_targets
+from convolve.data.arrays import as_classes, as_images, as_labels, as_shares, as_targets
 from convolve.errors import DataError, ShapeError
 
 SHAPE = (4, 5, 1)
@@ -97,6 +97,8 @@ def test_what_is_no_number(values: object) -> None:
         lambda: as_images(values, (2, 1), name="photos"),
         lambda: as_labels(values, 2, name="photos"),
         lambda: as_targets(values, (2,), name="photos"),
+        lambda: as_shares(values, (2,), name="photos"),
+        lambda: as_classes(values, (2, 3), name="photos"),
     ):
         with pytest.raises(ShapeError, match=r"^photos: received .*expected"):
             convert()
@@ -170,3 +172,72 @@ def test_targets() -> None:
     assert y.tolist() == [[0], [1], [2], [3]]
     with pytest.raises(ShapeError, match=r"y: received shape \(4, 2\); expected \(4, 1\)"):
         as_targets(np.zeros((4, 2)), (4, 1))
+
+
+ROWS = {1: (), 2: (5,), 3: (4, 3), 4: (2, 3, 2)}
+
+
+@given(st.sampled_from([*ROWS.values()]), st.sampled_from(["u1", "i1", ">i2", "u8", "i8", "f4", ">f8"]), st.booleans())
+def test_a_label_for_each_row_of_the_output(rows: tuple[int, ...], dtype: str, column: bool) -> None:
+    y = np.random.default_rng(0).integers(0, 9, (6, *rows)).astype(dtype)
+    result = as_classes(y[..., None] if column else y, (6, *rows, 9))
+    assert_canonical(result, np.int32)
+    np.testing.assert_array_equal(result, y)
+
+
+@given(st.sampled_from([*ROWS.values()]), st.sampled_from([">f2", "f4", "f8"]), st.integers(2, 9))
+def test_probabilities_for_each_row_of_the_output(rows: tuple[int, ...], dtype: str, classes: int) -> None:
+    y = np.random.default_rng(0).dirichlet(np.ones(classes), (6, *rows)).astype(dtype)
+    result = as_classes(y, (6, *rows, classes))
+    assert_canonical(result, np.float32)
+    np.testing.assert_array_equal(result, y.astype(np.float32))
+
+
+def test_one_hot_integers_are_probabilities() -> None:
+    assert as_classes(np.eye(3, dtype=int), (3, 3)).dtype == np.float32
+    assert as_classes([[True, False]], (1, 2)).tolist() == [[1, 0]]
+    assert as_classes([[0], [0]], (2, 1)).dtype == np.int32
+
+
+@pytest.mark.parametrize(
+    ("y", "shape", "words"),
+    [
+        (3, (2, 3), r"received shape \(\); expected labels \(2,\)"),
+        ([[0, 1]], (2, 3), r"received shape \(1, 2\); expected labels \(2,\), .*or probabilities \(2, 3\)\.$"),
+        (np.zeros((2, 5)), (2, 4, 3), r"expected labels \(2, 4\), one for each row .*or probabilities \(2, 4, 3\)\.$"),
+        (np.zeros(2), (2, 4, 3), "For one label an image, end the net in Dense or GlobalAvgPool"),
+        (np.zeros((3, 4)), (2, 4, 3), "3 labels for 2 images"),
+        (np.full((2, 4), 3), (2, 4, 3), r"label 3 at index \(0, 0\); expected whole numbers 0 to 2"),
+        ([[0, 0.5]], (1, 2, 3), r"label 0\.5 at index \(0, 1\)"),
+        ([[0.5, 0.4]], (1, 2), "numbers that sum to 0.9 at index 0; expected probabilities"),
+        (np.full((1, 3, 2), 0.6), (1, 3, 2), r"sum to 1.2 at index \(0, 0\)"),
+        ([[2, -1]], (1, 2), r"received -1.0 at index \(0, 1\); probabilities are 0 or more"),
+        ([[0.5, np.nan]], (1, 2), r"received nan at index \(0, 1\)"),
+    ],
+)
+def test_what_is_neither_a_label_nor_a_probability(y: object, shape: tuple[int, ...], words: str) -> None:
+    with pytest.raises((ShapeError, DataError), match=f"^y: .*{words}"):
+        as_classes(y, shape)
+
+
+def test_probabilities_may_be_rounded() -> None:
+    y = np.full((1, 3), 0.3333)
+    assert as_classes(y, (1, 3)).shape == (1, 3)
+    with pytest.raises(DataError, match=r"sum to 0\.9987 at"):
+        as_classes(np.full((1, 3), 0.3329), (1, 3))
+
+
+def test_shares() -> None:
+    y = as_shares(np.array([0, 255], np.uint8) // 255, (2, 1))
+    assert_canonical(y, np.float32)
+    assert y.tolist() == [[0], [1]]
+    with pytest.raises(
+        DataError, match=r"y: received 1\.5 at index \(1, 0\); expected numbers from 0 \(no\) to 1 \(yes\)"
+    ):
+        as_shares([1, 1.5], (2, 1))
+    with pytest.raises(DataError, match=r"received -0\.5 at index \(0, 1\)"):
+        as_shares([[0, -0.5]], (1, 2))
+    with pytest.raises(ShapeError, match=r"received shape \(2, 2\); expected \(2, 1\)"):
+        as_shares(np.zeros((2, 2)), (2, 1))
+    with pytest.raises(DataError, match="received nan"):
+        as_shares([np.nan], (1, 1))

@@ -82,12 +82,14 @@ class Parameter:
 
     shape: Shape
     init: str
-    fan_in: int
-    fan_out: int
+    fan_in: int | float
+    fan_out: int | float
     decay: bool
 
     def sample(self, random: np.random.Generator) -> np.ndarray:
         """A first value, float32.
+
+        `fan_in` is how many products an output sums, on average, `fan_out` how many outputs an input reaches.
 
         `he_normal`: variance 2 / fan_in (He et al., 2015); `glorot_uniform`: 6 / (fan_in + fan_out) as the squared
         limit (Glorot and Bengio, 2010); `lecun_normal`: variance 1 / fan_in; `zeros`; `ones`.
@@ -153,7 +155,7 @@ class Scope:
         return self.path or "the net"
 
     def parameter(
-        self, name: str, shape: Shape, init: str, fan_in: int = 1, fan_out: int = 1, decay: bool = True
+        self, name: str, shape: Shape, init: str, fan_in: float = 1, fan_out: float = 1, decay: bool = True
     ) -> Value:
         """A learnt array of this layer. `decay=False` exempts it from weight decay (biases, norms)."""
         if init not in INITS:

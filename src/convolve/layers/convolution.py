@@ -138,13 +138,11 @@ class ConvTranspose(Layer):
         x = one(inputs, scope)
         (window, size), channels = self.window(scope, x), x.shape[-1]
         groups = _groups(scope, self.groups, self.filters, channels)
-        # Of all taps, one in so many as the strides' product reaches an output.
-        reaching = max(1, window.taps // math.prod(window.stride))
         weight = scope.parameter(
             "weight",
             (channels, *window.kernel, self.filters // groups),
             self.init,
-            channels // groups * reaching,
+            channels // groups * window.taps / math.prod(window.stride),  # so many taps reach an output on average
             self.filters // groups * window.taps,
         )
         return _biased(scope, transposed(x, weight, window, size, groups), self.bias)

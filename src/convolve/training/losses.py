@@ -1,6 +1,7 @@
-"""Losses, written in ops. One's own loss is a function (output, target) -> scalar Value.
+"""Losses, written in ops, by name ("dice") or made with options (`dice(epsilon=0.1)`).
 
-Its targets have the shape of the output; a subclass of `Loss` may ask for others.
+One's own loss is a function (output, target) -> scalar Value with targets of the output's shape; a subclass of `Loss`
+may ask for others.
 
 >>> from convolve import Dense, Model, ops
 >>> import numpy as np
