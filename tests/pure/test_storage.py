@@ -558,6 +558,14 @@ def test_a_hostile_expansion_fails_with_its_layer_and_op() -> None:
             built(restore(describe(layer)), (2, 4))
 
 
+def test_labels_that_a_file_computes_are_refused() -> None:
+    """Kernels trust labels to be classes: what the boundary has not seen must not become one."""
+    steps = (Apply(OPS["reduce"]("sum", (1,)), (0,)), Apply(OPS["cross_entropy"](), (0, 1)))  # type: ignore[call-arg]
+    layer = Sequential(Expanded("own", ((4,),), Body(steps, 2)))
+    with pytest.raises(ShapeError, match=r"own1: op cross_entropy does not suit.*labels that are 32-bit integers"):
+        built(restore(describe(layer)), (4,))
+
+
 # files
 
 
