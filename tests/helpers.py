@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from hypothesis import assume
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -236,9 +237,10 @@ def _window_cases() -> list[Case]:
             ]
         if window.rank:
             x, dy = normal((2, *size, 3)), normal((2, *window.output(size), 3), 3)
-            for kind, count_padding in (("max", False), ("avg", False), ("avg", True)):
-                cases.append(_case(Pool(kind, window, count_padding), x))
-                cases.append(_case(PoolGradient(kind, window, count_padding), x, dy))
+            part = tuple((lo, hi // 2) for lo, hi in window.pads)
+            for kind, counted in (("max", ()), ("avg", ()), ("avg", window.pads), ("avg", part), ("sum", ())):
+                cases.append(_case(Pool(kind, window, counted), x))
+                cases.append(_case(PoolGradient(kind, window, counted), x, dy))
     return cases
 
 
@@ -277,20 +279,33 @@ CASES: list[Case] = [
 
 @st.composite
 def windows(draw: st.DrawFn, pooling: bool = False, least: int = 0) -> tuple[Window, tuple[int, ...]]:
-    """Any legal window and spatial size at ranks `least` to 3. Pooling windows never see padding alone."""
+    """Any legal window and spatial size at ranks `least` to 3. Each pooling window sees something; some are ceiled."""
     rank = draw(st.integers(least, 3))
     largest = (64, 30, 12, 7)[rank]
     dims = []
     for _ in range(rank):
         kernel, stride = draw(st.integers(1, 4)), draw(st.integers(1, 3))
-        dilation = 1 if pooling else draw(st.integers(1, 3))
+        dilation = draw(st.integers(1, 3))
         extent = dilation * (kernel - 1) + 1
         most = extent - 1 if pooling else 4
         lo, hi = draw(st.integers(0, most)), draw(st.integers(0, most))
         size = draw(st.integers(max(1, extent - lo - hi), largest + extent))
         dims.append((kernel, stride, dilation, (lo, hi), size))
     kernel, stride, dilation, pads, size = zip(*dims, strict=True) if dims else ((),) * 5
-    return Window(kernel, stride, dilation, pads), size
+    window = Window(kernel, stride, dilation, pads)
+    if pooling:
+        window = window.ceiled(size) if draw(st.booleans()) else window
+        assume(all(_sees(window, size, axis) for axis in range(rank)))
+    return window, size
+
+
+def _sees(window: Window, size: tuple[int, ...], axis: int) -> bool:
+    """Whether each window has a tap inside the input, along one dimension."""
+    kernel, stride, dilation, (lo, _) = (
+        part[axis] for part in (window.kernel, window.stride, window.dilation, window.pads)
+    )
+    starts = [o * stride - lo for o in range(window.output(size)[axis])]
+    return all(any(0 <= start + i * dilation < size[axis] for i in range(kernel)) for start in starts)
 
 
 SHAPE, CHANNELS = (2, 4, 5, 3), (3,)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _LAYERS = (
     *("Sequential", "Residual", "Input", "Net", "Layer"),
     *("Conv", "ConvTranspose", "Dense"),
-    *("MaxPool", "AvgPool", "GlobalAvgPool"),
+    *("MaxPool", "AvgPool", "LpPool", "GlobalMaxPool", "GlobalAvgPool"),
     *("BatchNorm", "Dropout", "Normalize"),
     *("ReLU", "LeakyReLU", "GELU", "SiLU", "Sigmoid", "Tanh", "Softmax"),
     *("Flatten", "Add", "Concat", "Multiply"),

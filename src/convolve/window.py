@@ -13,7 +13,8 @@ and padding `(lo, hi)`:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -21,6 +22,8 @@ import numpy as np
 from convolve.errors import ShapeError
 
 Pads = tuple[tuple[int, int], ...]
+Reach = tuple[np.ndarray, np.ndarray, int]
+"""For each position of a dimension: the first position of the other side that it meets, how many, how far apart."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,11 @@ class Window:
         steps = (range(0, k * d, d) for k, d in zip(self.kernel, self.dilation, strict=True))
         return tuple(product(*steps))
 
-    def spans(self, size: tuple[int, ...]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Per dimension and window: first and one-past-last tap that lies inside the input (int64 arrays).
+    def reads(self, size: tuple[int, ...]) -> list[Reach]:
+        """Per dimension and window: the first input position it reads, how many, and how far apart these are.
 
-        >>> Window((3,), (1,), (1,), ((1, 1),)).spans((4,))
-        [(array([1, 0, 0, 0]), array([3, 3, 3, 2]))]
+        >>> Window((3,), (1,), (1,), ((1, 1),)).reads((4,))
+        [(array([0, 0, 1, 2]), array([2, 3, 3, 2]), 1)]
         """
         result = []
         for n, o, k, s, d, (lo, _) in zip(
@@ -84,8 +87,45 @@ class Window:
             start = np.arange(o) * s - lo
             first = np.clip(-(start // d), 0, k)
             last = np.clip(-((start - n) // d), 0, k)
-            result.append((first, np.maximum(first, last)))
+            result.append((start + first * d, np.maximum(0, last - first), d))
         return result
+
+    def readers(self, size: tuple[int, ...]) -> list[Reach]:
+        """Per dimension and input position: the first window that reads it, how many do, and how far apart these are.
+
+        >>> Window((3,), (2,), (1,), ((1, 1),)).readers((4,))
+        [(array([0, 0, 1, 1]), array([1, 2, 1, 1]), 1)]
+        """
+        result = []
+        for n, o, e, s, d, (lo, _) in zip(
+            size, self.output(size), self.extent, self.stride, self.dilation, self.pads, strict=True
+        ):
+            place = np.arange(n) + lo
+            step = d // math.gcd(s, d)
+            least = np.maximum(0, -((e - 1 - place) // s))
+            # Of `step` windows in a row one at most has a tap at this place: the others' fall between their taps.
+            fits = (place[:, None] - (least[:, None] + np.arange(step)) * s) % d == 0
+            first = least + fits.argmax(1)
+            count = (np.minimum(place // s, o - 1) - first) // step + 1
+            result.append((first, np.where(fits.any(1), np.maximum(0, count), 0), step))
+        return result
+
+    def ceiled(self, size: tuple[int, ...]) -> Window:
+        """The window with as much more padding at the high ends as lets a last, partial window in: ceil mode.
+
+            output = ceil((n + lo + hi - extent) / stride) + 1
+
+        but for a window that would start beyond the input and its low padding (the rule of PyTorch, and of ONNX).
+
+        >>> Window((2,), (2,), (1,), ((0, 0),)).ceiled((5,)).pads
+        ((0, 1),)
+        """
+        pads = []
+        for n, (lo, hi), e, s in zip(size, self.pads, self.extent, self.stride, strict=True):
+            room = n + lo + hi - e
+            more = -room % s
+            pads.append((lo, hi + more if room + more < n + lo else hi))
+        return replace(self, pads=tuple(pads))
 
     def transposed_pads(self, size: tuple[int, ...]) -> Pads:
         """Margins an output gradient needs so that the gradient of the input is a plain gather over it.

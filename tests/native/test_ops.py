@@ -37,7 +37,7 @@ from convolve.native.kernels.gemm import Gemm
 from convolve.native.kernels.pointwise import Pointwise as PointwiseKernel
 from convolve.ops.convolution import Convolution
 from convolve.ops.norm import BatchNormalize, moments
-from convolve.ops.pool import Pool, PoolGradient
+from convolve.ops.pool import KINDS, Pool, PoolGradient
 from convolve.ops.softmax import CrossEntropy, Softmax
 from convolve.passes import compile_graph
 from convolve.window import Pads, Window, resolve
@@ -191,11 +191,11 @@ def test_convolutions_cut_into_pieces(shape: tuple[int, ...], filters: int, kern
     convolution_specs((window, size), shape[0], shape[-1], filters, True)
 
 
-def pool_specs(sized: Sized, images: int, channels: int, kind: str, count_padding: bool) -> set[Any]:
+def pool_specs(sized: Sized, images: int, channels: int, kind: str, counted: Pads) -> set[Any]:
     window, size = sized
     feeds = {"x": normal((images, *size, channels))}
     x = leaf_for("x", feeds["x"])
-    y = apply(Pool(kind, window, count_padding), ops.cast(x))
+    y = apply(Pool(kind, window, counted), ops.cast(x))
     loss, weights = weighted(y)
     return check([y, *differentiate(loss, [x])], feeds | weights)
 
@@ -203,21 +203,44 @@ def pool_specs(sized: Sized, images: int, channels: int, kind: str, count_paddin
 def test_pools() -> None:
     specs: set[Any] = set()
 
-    @given(
-        windows(pooling=True, least=1),
-        st.integers(1, 3),
-        st.integers(1, 20),
-        st.sampled_from(["max", "avg"]),
-        st.booleans(),
-    )
-    @settings(max_examples=80)
-    def examine(sized: Sized, images: int, channels: int, kind: str, count_padding: bool) -> None:
-        specs.update(pool_specs(sized, images, channels, kind, count_padding))
+    @given(windows(pooling=True, least=1), st.integers(1, 3), st.integers(1, 70), st.sampled_from(KINDS), st.data())
+    @settings(max_examples=120)
+    def examine(sized: Sized, images: int, channels: int, kind: str, data: Any) -> None:
+        counted = tuple((data.draw(st.integers(0, lo)), data.draw(st.integers(0, hi))) for lo, hi in sized[0].pads)
+        specs.update(pool_specs(sized, images, channels, kind, counted))
 
     before = statistics.compiled
     examine()
     assert len(specs) <= POOL_SPECS
     assert statistics.compiled - before <= POOL_SPECS
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("size", "window"),
+    [
+        ((90, 70), Window((3, 3), (2, 2), (1, 1), ((1, 1), (1, 1)))),
+        ((90, 70), Window((2, 2), (2, 2), (1, 1), ((0, 0), (0, 0)))),
+        ((91, 70), Window((2, 3), (4, 3), (1, 2), ((1, 0), (3, 2)))),  # rows and columns that nobody reads
+        ((1, 4000), Window((1, 4), (1, 4), (1, 1), ((0, 0), (0, 0)))),
+        ((3001,), Window((5,), (1,), (2,), ((4, 4),))),
+        ((9001,), Window((2,), (9,), (1,), ((0, 0),))),
+        ((20, 14, 18), Window((2, 2, 2), (2, 2, 2), (1, 1, 1), ((0, 0), (0, 1), (1, 0)))),
+    ],
+)
+def test_a_pool_of_one_image_is_cut_into_pieces(size: tuple[int, ...], window: Window, kind: str) -> None:
+    feeds = {"x": normal((1, *size, 37))}
+    x = leaf_for("x", feeds["x"])
+    y = apply(Pool(kind, window), x)
+    loss, weights = weighted(y)
+    roots = [y, *differentiate(loss, [x])]
+    check(roots, feeds | weights)
+    pools = [c for c in compile_graph(Graph({"y": y, "dx": roots[1]})).calls if "pool" in c.algorithm]
+    assert [call.pieces > 1 for call in pools] == [True, True]
+    one, *others = (run(roots, feeds | weights, threads=threads) for threads in (1, 2, 3))
+    for other in others:
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_pools_read_and_write_values_with_margins() -> None:

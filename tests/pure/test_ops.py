@@ -121,14 +121,24 @@ def seen(op: Any, x: Array) -> dict[Any, list[Any]]:
     return taps
 
 
+def share(op: Any, x: Array, r: Any) -> float:
+    """What a position of window r adds to an average: of those in the input and the padding that counts, one part."""
+    size, w = x.shape[1:-1], op.window
+    counted = op.counted or ((0, 0),) * w.rank
+    count = 0
+    for i in np.ndindex(w.kernel):
+        p = [o * s - lo + t * d for o, t, s, d, (lo, _) in zip(r, i, w.stride, w.dilation, w.pads, strict=True)]
+        count += all(-lo <= at < n + hi for at, n, (lo, hi) in zip(p, size, counted, strict=True))
+    return 1 / count if op.kind == "avg" else 1.0
+
+
 @defines("pool")
 def _(op: Any, x: Array) -> Array:
     y = filled(op, x)
     for r, taps in seen(op, x).items():
         for n, c in np.ndindex(len(x), x.shape[-1]):
             values = [x[(n, *p, c)] for p in taps]
-            count = op.window.taps if op.count_padding else len(taps)
-            y[(n, *r, c)] = max(values) if op.kind == "max" else sum(values) / count
+            y[(n, *r, c)] = max(values) if op.kind == "max" else sum(values) * share(op, x, r)
     return y
 
 
@@ -143,7 +153,7 @@ def _(op: Any, x: Array, dy: Array) -> Array:
                 dx[(n, *winner, c)] += received
             else:
                 for p in taps:
-                    dx[(n, *p, c)] += received / (op.window.taps if op.count_padding else len(taps))
+                    dx[(n, *p, c)] += received * share(op, x, r)
     return dx
 
 

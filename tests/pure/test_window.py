@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convolve.errors import ShapeError
-from convolve.window import Window, resolve
+from convolve.window import Reach, Window, resolve
 
 Sized = tuple[Window, tuple[int, ...]]
 
@@ -43,11 +44,32 @@ def test_dropped_positions_lie_behind_the_last_window(sized: Sized) -> None:
 
 
 @given(windows(least=1))
-def test_spans_are_the_taps_inside_the_input(sized: Sized) -> None:
+def test_reads_and_readers_are_the_pairs_inside_the_input(sized: Sized) -> None:
     window, size = sized
-    for axis, (first, last) in enumerate(window.spans(size)):
-        inside = {(o, i) for p, o, i in triples(window, size, axis) if 0 <= p < size[axis]}
-        assert inside == {(o, i) for o in range(len(first)) for i in range(first[o], last[o])}
+    for axis, (reads, readers) in enumerate(zip(window.reads(size), window.readers(size), strict=True)):
+        inside = sorted((o, p) for p, o, _ in triples(window, size, axis) if 0 <= p < size[axis])
+        assert [(o, p) for o, places in enumerate(listed(reads)) for p in places] == inside
+        assert sorted((o, p) for p, places in enumerate(listed(readers)) for o in places) == inside
+
+
+def listed(reach: Reach) -> list[list[int]]:
+    """Each position's partners."""
+    first, count, apart = reach
+    return [[int(a) + i * apart for i in range(n)] for a, n in zip(first, count, strict=True)]
+
+
+@given(windows(least=1))
+def test_ceil_mode_adds_the_window_that_what_is_left_over_would_begin(sized: Sized) -> None:
+    """PyTorch's rule: ceil instead of floor, but each window begins within the input or its low padding."""
+    window, size = sized
+    made = window.ceiled(size)
+    for axis, (n, (lo, hi), e, s) in enumerate(zip(size, window.pads, window.extent, window.stride, strict=True)):
+        output = math.ceil((n + lo + hi - e) / s) + 1
+        if (output - 1) * s >= n + lo:
+            output = min(output, window.output(size)[axis])
+        assert made.output(size)[axis] == output
+        assert made.pads[axis][0] == lo
+        assert made.dropped(size)[axis] == 0 or made.pads[axis] == window.pads[axis]
 
 
 @given(windows(least=1))

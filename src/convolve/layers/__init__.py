@@ -6,7 +6,7 @@ from convolve.layers.convolution import Conv, ConvTranspose, Dense
 from convolve.layers.expanded import Expanded
 from convolve.layers.joins import Add, Concat, Flatten, Multiply, Net, Residual, Sequential
 from convolve.layers.norms import BatchNorm, Dropout, Normalize
-from convolve.layers.pooling import AvgPool, GlobalAvgPool, MaxPool
+from convolve.layers.pooling import AvgPool, GlobalAvgPool, GlobalMaxPool, LpPool, MaxPool
 
 __all__ = [
     "GELU",
@@ -23,9 +23,11 @@ __all__ = [
     "Expanded",
     "Flatten",
     "GlobalAvgPool",
+    "GlobalMaxPool",
     "Input",
     "Layer",
     "LeakyReLU",
+    "LpPool",
     "MaxPool",
     "Multiply",
     "Net",

@@ -208,7 +208,11 @@ def window_over(
 ) -> Window:
     """The explicit window of a layer over its input; refuses one that does not fit in."""
     size = spatial(scope, x, "a window")
-    window = resolve(kernel_size, stride, dilation, padding, size)
+    return fitting_window(scope, resolve(kernel_size, stride, dilation, padding, size), size)
+
+
+def fitting_window(scope: Scope, window: Window, size: tuple[int, ...]) -> Window:
+    """The window itself; refuses one that is larger than its input."""
     output = window.output(size)
     if math.prod(output) < 1 or min(output) < 1:
         raise ShapeError(

@@ -283,6 +283,10 @@ class Kernel:
     def to_float(self, value: Expr) -> Expr:
         return Expr(self, self.ir.sitofp(value.value, F32))
 
+    def narrow(self, value: Expr) -> Expr:
+        """An integer as 32 bits: as wide as a float."""
+        return Expr(self, self.ir.trunc(value.value, I32))
+
     def lane(self, vector: Expr, index: int) -> Expr:
         return Expr(self, self.ir.extract_element(vector.value, I32(index)))
 
@@ -334,10 +338,9 @@ class Kernel:
         """Lanes 0..count-1 set; `count` may lie outside of 0..lanes."""
         lanes = lanes or self.target.lanes
         kind = ir.VectorType(I32, lanes)
-        small = Expr(self, self.ir.trunc(count.value, I32))
         index = Expr(self, ir.Constant(kind, list(range(lanes))))
         within = self.select(count < 0, self.lift(0), count)
-        return Mask(self, (index < self.splat(small, lanes)).value, within)
+        return Mask(self, (index < self.splat(self.narrow(count), lanes)).value, within)
 
     def intrinsic(self, name: str, result: Any, operands: Sequence[Expr]) -> Expr:
         kind = ir.FunctionType(result or ir.VoidType(), [o.type for o in operands])

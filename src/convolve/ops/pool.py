@@ -1,9 +1,15 @@
-"""Max and average pooling over windows, and their gradients. Padding never takes part in a maximum."""
+"""Pooling over windows (max, average, sum), and its gradient. Padding never takes part in a maximum, nor adds to a sum.
+
+Both are gathers: an output position reads the positions in its window, and the gradient of an input position is made
+of what the windows that read it give.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from typing import ClassVar
 
 import numpy as np
@@ -14,96 +20,117 @@ from convolve.lowering import GRAIN, Group, Lowering, offsets, table
 from convolve.native.kernels.pool import Pool as PoolKernel
 from convolve.native.kernels.pool import PoolGradient as PoolGradientKernel
 from convolve.ops.convolution import fitting, patches, scatter
-from convolve.program import Argument, At, Buffer
-from convolve.window import Window
+from convolve.program import SLACK, Argument, At, row_major
+from convolve.window import Pads, Reach, Window
 
-KINDS = ("max", "avg")
+KINDS = ("max", "avg", "sum")
 MOST_TAPS = 1 << 16
-"""Positions a pooling window may have; GlobalAvgPool serves larger ones."""
-
-
-def _inside(x_shape: Shape, window: Window) -> np.ndarray:
-    """Which taps of each window lie inside the image: (*output, taps)."""
-    inside = np.ones((), bool)
-    for (first, last), k in zip(window.spans(x_shape[1:-1]), window.kernel, strict=True):
-        tap = np.arange(k)
-        inside = np.logical_and.outer(inside, (tap >= first[:, None]) & (tap < last[:, None]))
-    rank = window.rank
-    places = inside.transpose(*range(0, 2 * rank, 2), *range(1, 2 * rank, 2))
-    return places.reshape(*places.shape[:rank], window.taps)
-
-
-def _divisor(x_shape: Shape, window: Window, count_padding: bool) -> np.ndarray:
-    counts = _inside(x_shape, window).sum(-1)
-    return np.full(counts.shape, window.taps) if count_padding else counts
+"""Positions a pooling window may have; GlobalAvgPool and GlobalMaxPool serve larger ones."""
+READS = 4 * GRAIN
+"""Elements that are worth a piece of their own when they are only read."""
 
 
 @register
 @dataclass(frozen=True)
 class Pool(Op):
-    """`max` or `avg` over each window of x (n, *spatial, channels), channel by channel."""
+    """`max`, `avg` or `sum` over each window of x (n, *spatial, channels), channel by channel.
+
+    `counted` is the part of the window's padding that counts as positions of an average: none unless it is given.
+    """
 
     name: ClassVar[str] = "pool"
     arity: ClassVar[int | None] = 1
     kind: str
     window: Window
-    count_padding: bool = False
+    counted: Pads = ()
 
     def shape(self, *inputs: Shape) -> Shape:
         [x] = inputs
-        if self.kind not in KINDS or len(x) != self.window.rank + 2:
+        if self.kind not in KINDS or not 1 <= self.window.rank == len(x) - 2:
             raise ShapeError(f"{self.kind} pooling with a window of rank {self.window.rank} over an input {x}")
         if self.window.taps > MOST_TAPS:
             raise ShapeError(f"a pooling window of {self.window.kernel} has more than {MOST_TAPS:,} positions")
-        return (x[0], *fitting(self.window, x), x[-1])
+        output = fitting(self.window, x)
+        for dim, (_, count, _) in enumerate(self.window.reads(x[1:-1])):
+            if count.min() == 0:
+                raise ShapeError(
+                    f"along spatial dimension {dim}, pooling window {count.argmin()} of {len(count)} sees nothing but "
+                    "padding; ask for less padding or less dilation. Received: "
+                    f"pool_size {self.window.kernel}, stride {self.window.stride}, dilation {self.window.dilation}, "
+                    f"pads {self.window.pads} over spatial size {x[1:-1]}"
+                )
+        inside = len(self.counted) in (0, self.window.rank) and all(
+            0 <= a <= lo and 0 <= b <= hi for (a, b), (lo, hi) in zip(self.counted, self.window.pads, strict=False)
+        )
+        if not inside:
+            raise ShapeError(f"the padding that counts, {self.counted}, is no part of the window's {self.window.pads}")
+        return (x[0], *output, x[-1])
+
+    def divisor(self, size: tuple[int, ...]) -> np.ndarray:
+        """What each window's sum is divided by (*output): over the input grown by what counts, it reads so many."""
+        if self.kind == "sum":
+            return np.ones(self.window.output(size))
+        counted = self.counted or ((0, 0),) * self.window.rank
+        grown = tuple(n + a + b for n, (a, b) in zip(size, counted, strict=True))
+        rest = tuple((lo - a, hi - b) for (lo, hi), (a, b) in zip(self.window.pads, counted, strict=True))
+        counts = [count for _, count, _ in replace(self.window, pads=rest).reads(grown)]
+        return np.asarray(reduce(np.multiply.outer, counts, np.ones(())))
 
     def reference(self, *inputs: np.ndarray) -> np.ndarray:
         [x] = inputs
         if self.kind == "max":
             return np.asarray(patches(x, self.window, -np.inf).max(-2))
-        divisor = _divisor(x.shape, self.window, self.count_padding)
-        return np.asarray(patches(x, self.window).sum(-2) / divisor[..., None].astype(x.dtype))
+        divisor = self.divisor(x.shape[1:-1])[..., None].astype(x.dtype)
+        return np.asarray(patches(x, self.window).sum(-2) / divisor)
 
     def gradient(self, y: Value, dy: Value) -> Sequence[Value | None]:
         [x] = y.inputs
-        return (apply(PoolGradient(self.kind, self.window, self.count_padding), x, dy),)
+        return (apply(PoolGradient(self.kind, self.window, self.counted), x, dy),)
 
     def lower(self, group: Group, low: Lowering) -> None:
         y = group.anchor
         assert y is not None
         x, result = low.plain(y.inputs[0]), low.result(y)
-        tables = window_tables(self.window, x, result)
-        count = len(tables["window"])
-        pieces = max(1, min(count, count * x.shape[-1] // GRAIN))
+        size, channels = x.shape[1:-1], x.shape[-1]
+        rows, taps = gathers(self.window.reads(size), x.strides[1:-1], result.strides[1:-1])
+        pieces = max(1, min(len(rows), len(rows) * self.window.taps * channels // READS))
         arguments: dict[str, Argument] = {
             "x": At(x.memory, x.start),
             "y": At(result.memory, result.start),
             "x_image": x.strides[0],
             "y_image": result.strides[0],
-            "divisor": _divisor(x.shape, self.window, self.count_padding).ravel().astype(np.float32),
-            "windows": count,
-            "window": tables["window"],
-            "taps": tables["taps"],
-            "channels": x.shape[-1],
+            "windows": len(rows),
+            "window": table(rows),
+            "taps": table(taps),
+            "channels": channels,
             "pieces": pieces,
         }
-        low.call(PoolKernel(self.kind), arguments, pieces * x.shape[0], result, f"{self.kind} pool", disjoint=True)
+        if self.kind == "max":
+            spec = PoolKernel("max")
+        else:
+            spec = PoolKernel("sum")
+            arguments["divisor"] = self.divisor(size).astype(np.float32)
+        low.call(spec, arguments, pieces * x.shape[0], result, f"{self.kind} pool", disjoint=True)
 
 
 @register
 @dataclass(frozen=True)
 class PoolGradient(Op):
-    """dx of a pooling: the first winner in scan order takes it (`max`), or all taps evenly (`avg`)."""
+    """dx of a pooling: the first winner in scan order takes it (`max`), or all positions evenly (`avg`, `sum`)."""
 
     name: ClassVar[str] = "pool_gradient"
     arity: ClassVar[int | None] = 2
     kind: str
     window: Window
-    count_padding: bool = False
+    counted: Pads = ()
+
+    @property
+    def pool(self) -> Pool:
+        return Pool(self.kind, self.window, self.counted)
 
     def shape(self, *inputs: Shape) -> Shape:
         x, dy = inputs
-        if Pool(self.kind, self.window, self.count_padding).shape(x) != dy:
+        if self.pool.shape(x) != dy:
             raise ShapeError(f"gradient of {self.kind} pooling over {x} from {dy} with window {self.window}")
         return x
 
@@ -111,11 +138,12 @@ class PoolGradient(Op):
         x, dy = inputs
         if self.kind == "max":
             taps = patches(x, self.window, -np.inf)
-            chosen = np.argmax(taps, -2)[..., None, :] == np.arange(self.window.taps)[:, None]
-            columns = np.where(chosen, dy[..., None, :], 0)
+            best = (taps == taps.max(-2, keepdims=True)) | np.isnan(taps)
+            winner = np.argmax(best & (patches(np.ones_like(x), self.window) > 0), -2)
+            columns = np.where(winner[..., None, :] == np.arange(self.window.taps)[:, None], dy[..., None, :], 0)
         else:
-            divisor = _divisor(x.shape, self.window, self.count_padding)[..., None].astype(x.dtype)
-            columns = np.where(_inside(x.shape, self.window)[..., None], (dy / divisor)[..., None, :], 0)
+            divisor = self.pool.divisor(x.shape[1:-1])[..., None].astype(x.dtype)
+            columns = np.repeat((dy / divisor)[..., None, :], self.window.taps, -2)
         return scatter(columns.astype(x.dtype), self.window, x.shape[1:-1])
 
     def gradient(self, y: Value, dy: Value) -> Sequence[Value | None]:
@@ -124,40 +152,82 @@ class PoolGradient(Op):
     def lower(self, group: Group, low: Lowering) -> None:
         y = group.anchor
         assert y is not None
-        x, dy = low.plain(y.inputs[0]), low.plain(y.inputs[1])
-        result = low.result(y)
-        apart = all(s >= e for s, e in zip(self.window.stride, self.window.extent, strict=True))
-        inside = _inside(x.shape, self.window)
-        if not apart or inside.sum() < np.prod(x.shape[1:-1]):
-            low.pointwise((), [0.0], [result], (0,), "zero")
-        tables, own = window_tables(self.window, x, dy), window_tables(self.window, result, dy)
+        dy, result = low.plain(y.inputs[1]), low.result(y)
+        size, output, channels = y.shape[1:-1], dy.shape[1:-1], y.shape[-1]
+        rows, readers = gathers(self.window.readers(size), row_major(output), result.strides[1:-1])
+        blocks = _blocks(self.window, size, channels, rows, readers)
         arguments: dict[str, Argument] = {
-            "x": At(x.memory, x.start),
             "dy": At(dy.memory, dy.start),
             "y": At(result.memory, result.start),
-            "x_image": x.strides[0],
             "dy_image": dy.strides[0],
             "y_image": result.strides[0],
-            "divisor": _divisor(x.shape, self.window, self.count_padding).ravel().astype(np.float32),
-            "windows": len(tables["window"]),
-            "window": tables["window"],
-            "taps": np.concatenate([tables["taps"], own["taps"]]),
-            "y_window": np.stack([own["window"][:, 0], own["window"][:, 2] + len(tables["taps"])], 1).astype(np.int32),
-            "channels": x.shape[-1],
+            "blocks": len(blocks),
+            "block": table(blocks),
+            "position": table(rows),
+            "readers": table(readers),
+            "received": table(offsets(output, dy.strides[1:-1])),
+            "channels": channels,
         }
-        low.call(PoolGradientKernel(self.kind, not apart), arguments, x.shape[0], result, f"{self.kind} pool gradient")
+        scratch = 0
+        if self.kind == "max":
+            x = low.plain(y.inputs[0])
+            in_scratch = [channels * n for n in row_major(output)]
+            windows, taps = gathers(self.window.reads(size), x.strides[1:-1], in_scratch)
+            arguments |= {
+                "x": At(x.memory, x.start),
+                "x_image": x.strides[0],
+                "window": table(windows),
+                "taps": table(taps),
+                "here": table(offsets(size, x.strides[1:-1])),
+            }
+            spec = PoolGradientKernel("max")
+            scratch = int((blocks[:, 3] - blocks[:, 2]).max()) * channels + SLACK
+        else:
+            arguments["weight"] = (1 / self.pool.divisor(size)).astype(np.float32)
+            spec = PoolGradientKernel("sum")
+        pieces = len(blocks) * y.shape[0]
+        low.call(spec, arguments, pieces, result, f"{self.kind} pool gradient", scratch=scratch, disjoint=True)
 
 
-def window_tables(window: Window, x: Buffer, y: Buffer) -> dict[str, np.ndarray]:
-    """Each window's origin in x, place in y and class of taps inside the image (see `native.kernels.pool`)."""
-    inside = _inside(x.shape, window).reshape(-1, window.taps)
-    origin = offsets(y.shape[1:-1], [s * t for s, t in zip(window.stride, x.strides[1:-1], strict=True)])
-    origin = origin - sum(lo * s for (lo, _), s in zip(window.pads, x.strides[1:-1], strict=True))
-    result = offsets(y.shape[1:-1], y.strides[1:-1])
-    tap = offsets(window.kernel, [d * s for d, s in zip(window.dilation, x.strides[1:-1], strict=True)])
-    classes, member = np.unique(inside, axis=0, return_inverse=True)
-    lists = [tap[c] for c in classes]
-    starts = np.concatenate([[0], np.cumsum([len(c) for c in lists])])
-    member = member.reshape(-1)
-    windows = np.stack([origin, result, starts[member], starts[member + 1] - starts[member]], 1)
-    return {"window": table(windows), "taps": table(np.concatenate(lists))}
+def gathers(reaches: Sequence[Reach], source: Sequence[int], target: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """A table of gathers and its lists (see `native.kernels.pool`): reaches by dimension, strides of both sides.
+
+    >>> gathers([(np.array([0, 2]), np.array([2, 1]), 1)], (10,), (1,))
+    (array([[ 0,  0,  1,  2],
+           [20,  1,  0,  1]]), array([ 0,  0, 10]))
+    """
+    first, kind = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    counts: list[tuple[int, ...]] = [()]
+    for (starts, lengths, _), step in zip(reaches, source, strict=True):
+        known, member = np.unique(lengths, return_inverse=True)
+        first = (first[:, None] + starts * step).ravel()
+        kind = (kind[:, None] * len(known) + member.reshape(-1)).ravel()
+        counts = [(*c, int(n)) for c in counts for n in known]
+    steps = [apart * step for (_, _, apart), step in zip(reaches, source, strict=True)]
+    lists = [offsets(c, steps) for c in counts]
+    ends = np.cumsum([len(each) for each in lists])
+    length = np.array([len(each) for each in lists])
+    places = offsets([len(starts) for starts, _, _ in reaches], target)
+    return np.stack([first, places, (ends - length)[kind], length[kind]], 1), np.concatenate(lists)
+
+
+def _blocks(window: Window, size: tuple[int, ...], channels: int, rows: np.ndarray, readers: np.ndarray) -> np.ndarray:
+    """Pieces of a gradient: runs (first, end) of input positions and, behind each, of the windows that read them.
+
+    They end where windows begin, along the first dimension that has any length. Where windows overlap, a block has
+    so many that those of its neighbour, whose winners it looks for as well, are few beside them.
+    """
+    output = window.output(size)
+    axis = next((i for i, n in enumerate(size) if n > 1), 0)
+    overlap = -(-window.extent[axis] // window.stride[axis]) - 1
+    most = output[axis] // max(1, 4 * overlap)
+    work = (math.prod(output) * window.taps + math.prod(size)) * channels
+    parts = max(1, min(most, work // (2 * READS)))
+    cuts = np.arange(parts + 1) * output[axis] // parts * window.stride[axis] - window.pads[axis][0]
+    cuts[0], cuts[-1] = 0, size[axis]
+    edges = np.unique(np.clip(cuts, 0, size[axis])) * math.prod(size[axis + 1 :])
+    read = rows[:, 3] > 0
+    first = np.where(read, rows[:, 0], math.prod(output))
+    end = np.where(read, rows[:, 0] + readers[rows[:, 2] + rows[:, 3] - 1] + 1, 0)
+    runs = [f.reduceat(v, edges[:-1]) for f, v in ((np.minimum, first), (np.maximum, end))]
+    return np.stack([edges[:-1], edges[1:], *runs], 1)

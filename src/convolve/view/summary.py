@@ -146,13 +146,7 @@ def _unread(window: Window, size: tuple[int, ...]) -> tuple[int, ...]:
     >>> _unread(Window((2, 1), (2, 2), (1, 1), ((0, 0), (0, 0))), (7, 8))
     (1, 4)
     """
-    counts = []
-    for n, windows, taps, step, apart, (lo, _) in zip(
-        size, window.output(size), window.kernel, window.stride, window.dilation, window.pads, strict=True
-    ):
-        covered = {o * step - lo + i * apart for o in range(windows) for i in range(taps)}
-        counts.append(n - len(covered & set(range(n))))
-    return tuple(counts)
+    return tuple(int((count == 0).sum()) for _, count, _ in window.readers(size))
 
 
 def _between(inputs: Sequence[Value], output: Value) -> list[Value]:

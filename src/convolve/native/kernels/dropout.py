@@ -41,7 +41,7 @@ class Dropout:
         kind = ir.VectorType(I32, lanes)
 
         def splat(number: Expr) -> Expr:
-            return k.splat(Expr(k, k.ir.trunc(number.value, I32)))
+            return k.splat(k.narrow(number))
 
         image, part = k.piece // k.parts, k.piece % k.parts
         key = mix(mix(k.random.load(), k) + (k.random + 1).load(), k)

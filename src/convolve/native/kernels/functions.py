@@ -13,11 +13,11 @@ from convolve.native.kernels import transcendental
 
 def _maximum(k: Kernel, a: Expr, b: Expr) -> Expr:
     """NaN wins, as in NumPy."""
-    return k.select(a.differs(a), a, k.select(b > a, b, k.select(b.differs(b), b, a)))
+    return k.select(b.differs(b), b, k.select(b > a, b, a))
 
 
 def _minimum(k: Kernel, a: Expr, b: Expr) -> Expr:
-    return k.select(a.differs(a), a, k.select(b < a, b, k.select(b.differs(b), b, a)))
+    return k.select(b.differs(b), b, k.select(b < a, b, a))
 
 
 def _relu(k: Kernel, a: Expr) -> Expr:

@@ -78,7 +78,7 @@ class Serve:
     def emit(self, k: Kernel) -> None:
         r = Runtime(k)
         with r.flushed_denormals():
-            seen = k.variable(Expr(k, k.ir.trunc(k.seen.value, I32)))
+            seen = k.variable(k.narrow(k.seen))
             with r.forever() as leave:
                 r.wait_while(Word.JOB, seen.get(), Word.JOB_SLEEPERS, IDLE_SPINS)
                 seen.set(r.state(Word.JOB))
@@ -144,7 +144,7 @@ class Runtime:
         """Let the job's word be the next job's number and its threads, and wake the workers."""
         k = self.k
         number = (self.state(Word.JOB) & ~MOST_THREADS) + (MOST_THREADS + 1)
-        value = number | Expr(k, k.ir.trunc(threads.value, I32))
+        value = number | k.narrow(threads)
         k.ir.atomic_rmw("xchg", self.address(Word.JOB), value.value, "seq_cst")
         with k.when(self.state(Word.JOB_SLEEPERS).differs(0)):
             emit_wake(k.module, k.ir, self.address(Word.JOB))
