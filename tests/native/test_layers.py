@@ -22,9 +22,11 @@ from convolve import (
     Dropout,
     Flatten,
     GlobalAvgPool,
+    GlobalMaxPool,
     Input,
     Layer,
     LeakyReLU,
+    LpPool,
     MaxPool,
     Model,
     Multiply,
@@ -111,6 +113,7 @@ EXAMPLES: dict[str, list[tuple[Layer, Shape]]] = {
         (AvgPool(3, stride=2, padding="same"), (8, 7, 5)),
         (AvgPool((2, 3), stride=(1, 2), padding=((1, 0), (1, 1)), count_padding=True), (5, 6, 17)),
         (AvgPool(2), (4, 5, 4, 2)),
+        (AvgPool(3, stride=2, padding=((1, 2),), count_padding=True, dilation=2, ceil_mode=True), (12, 17)),
     ],
     "BatchNorm": [(BatchNorm(decay=0.6, epsilon=1e-3), shape) for shape in POINTWISE],
     "Concat": [(joined(Concat()), (5, 4, 3)), (joined(Concat(axis=1)), (5, 4, 3)), (joined(Concat()), (6,))],
@@ -144,12 +147,20 @@ EXAMPLES: dict[str, list[tuple[Layer, Shape]]] = {
     "Flatten": [(Flatten(), shape) for shape in POINTWISE],
     "GELU": [(GELU(), shape) for shape in POINTWISE],
     "GlobalAvgPool": [(GlobalAvgPool(), shape) for shape in POINTWISE[1:]],
+    "GlobalMaxPool": [(GlobalMaxPool(), shape) for shape in POINTWISE[1:]],
     "LeakyReLU": [(LeakyReLU(0.2), shape) for shape in POINTWISE],
+    "LpPool": [
+        (LpPool(2), (9, 3)),
+        (LpPool(3, stride=2, padding="same", p=1), (8, 7, 5)),
+        (LpPool(2, stride=3, p=3, ceil_mode=True), (8, 7, 17)),
+        (LpPool(2, stride=1, padding=((0, 1), (1, 0), (0, 0)), p=2.5, dilation=2), (4, 5, 4, 2)),
+    ],
     "MaxPool": [
         (MaxPool(2), (9, 3)),
         (MaxPool(3, stride=2, padding=1), (8, 7, 5)),
         (MaxPool((3, 2), stride=(1, 3), padding="same"), (5, 6, 17)),
         (MaxPool(2, stride=1), (4, 5, 4, 2)),
+        (MaxPool((2, 3), stride=2, padding=((0, 1), (2, 0)), dilation=(3, 1), ceil_mode=True), (8, 7, 17)),
     ],
     "Multiply": [(joined(Multiply()), (5, 4, 3)), (joined(Multiply()), (6,))],
     "Net": [(diamond(), (6, 5, 3)), (diamond(), (9, 2))],
@@ -284,7 +295,22 @@ def test_a_wrong_kernel_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
         (Dense(4), (5, 5, 1), ["dense1", "put Flatten()", "Received: input of shape (5, 5, 1)"]),
         (Dense(0), (5,), ["dense1", "units must be at least 1", "Received: units=0"]),
         (MaxPool(3), (2, 2, 4), ["max_pool1", "larger than its input", "Received: spatial size (2, 2)"]),
-        (AvgPool(2, padding=2), (5, 5, 4), ["avg_pool1", "nothing but padding", "Received"]),
+        (MaxPool(4, stride=2, ceil_mode=True), (1, 4), ["max_pool1", "larger than its input", "spatial size (1,)"]),
+        (MaxPool((2, 2)), (9, 2), ["max_pool1", "pool_size has 2 entries", "1 spatial dimensions", "Received"]),
+        (MaxPool(0), (9, 2), ["max_pool1", "pool_size must be at least 1", "Received: pool_size=0"]),
+        (MaxPool(2, stride=(1, 0)), (9, 9, 2), ["max_pool1", "stride must be at least 1", "Received: stride=(1, 0)"]),
+        (MaxPool(2, dilation=0), (9, 2), ["max_pool1", "dilation must be at least 1", "Received: dilation=0"]),
+        (MaxPool(300), (300, 300, 1), ["max_pool1", "more than 65,536 positions", "Received"]),
+        (AvgPool(2, padding=2), (5, 5, 4), ["avg_pool1", "window 0 of 4 sees nothing but padding", "Received"]),
+        (AvgPool(2, padding=((0, 0), (0, 2))), (5, 6, 4), ["dimension 1", "window 3 of 4", "((0, 0), (0, 2))"]),
+        (MaxPool(2, 1, ((1, 2),), dilation=3), (1, 4), ["window 0 of 1 sees nothing but padding", "less dilation"]),
+        (MaxPool(2, 1, "same", dilation=3), (2, 4), ["max_pool1", "window 0 of 2", "nothing but padding", "Received"]),
+        (LpPool(2, padding=2), (5, 4), ["lp_pool1", "nothing but padding", "Received: pool_size (2,)"]),
+        *(
+            (LpPool(2, p=p), (5, 4), ["lp_pool1", "finite number of at least 1", f"Received: p={p}"])
+            for p in (0.5, -1, float("nan"), float("inf"))
+        ),
+        (GlobalMaxPool(), (5,), ["global_max_pool1", "GlobalMaxPool needs", "Received: input of shape (5,)"]),
         (GlobalAvgPool(), (5,), ["global_avg_pool1", "spatial dimension", "Received: input of shape (5,)"]),
         (Dropout(1.0), (5,), ["dropout1", "from 0 to below 1", "Received: rate=1.0"]),
         (Normalize((0.0, 1.0)), (4, 3), ["normalize1", "mean has 2 entries for 3 channels", "Received"]),
@@ -478,6 +504,51 @@ def test_a_partial_last_batch_is_trained_with_its_true_mean() -> None:
     assert history["loss"][0] == pytest.approx(sum(losses) / 10, rel=1e-6)
     for name, array in model.parameters.items():
         np.testing.assert_array_equal(array, other.parameters[name])
+
+
+# pools
+
+
+def pooled(layer: Layer, *x: float) -> tuple[list[float], list[float]]:
+    """What a layer makes of one channel of numbers, and the slope of the sum of that."""
+    network = Network(layer, (len(x), 1))
+    forward = network.forward(1)
+    [slope] = differentiate(ops.sum(forward.output), [forward.input])
+    executable = network.executable("slope", lambda: Graph({"y": forward.output, "slope": slope}))
+    made = network.run(executable, {"x": np.array(x, np.float32).reshape(1, -1, 1)}, ("y", "slope"))
+    return made["y"].ravel().tolist(), made["slope"].ravel().tolist()
+
+
+def test_ceil_mode_adds_a_window_where_positions_are_left_over() -> None:
+    assert pooled(MaxPool(2), 1, 2, 3, 4, 5) == ([2, 4], [0, 1, 0, 1, 0])
+    assert pooled(MaxPool(2, ceil_mode=True), 1, 2, 3, 4, 5) == ([2, 4, 5], [0, 1, 0, 1, 1])
+    assert pooled(MaxPool(1, 3, ceil_mode=True), 1, 2, 3, 4, 5)[0] == [1, 4]  # a third would begin beyond the input
+    assert pooled(MaxPool(6, 2, ceil_mode=True), 1, 2, 3, 4, 5)[0] == [5]  # the only window is a partial one
+    assert pooled(MaxPool(1, 4, ((0, 3),)), 1, 2, 3, 4, 5)[0] == [1, 5]  # no window begins in that padding
+    assert pooled(AvgPool(3, 2, 1, ceil_mode=True), 1, 2, 3, 4, 5, 6)[0] == [1.5, 3, 5, 6]
+
+
+def test_padding_that_was_asked_for_counts_and_what_ceil_mode_adds_does_not() -> None:
+    y, slope = pooled(AvgPool(3, 2, 1, count_padding=True, ceil_mode=True), 1, 2, 3, 4, 5, 6)
+    assert y == [1, 3, 5, 3]  # the last: 6 and a zero
+    np.testing.assert_allclose(slope, [1 / 3, 2 / 3, 1 / 3, 2 / 3, 1 / 3, 1 / 3 + 1 / 2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("p", [1, 2, 3, 6, 1.5])
+def test_a_norm_of_zeros_has_a_slope_of_zero(p: float) -> None:
+    y, slope = pooled(LpPool(2, p=p), 0, 0, 3, -4, 0, 5)
+    norm = (3**p + 4**p) ** (1 / p)
+    np.testing.assert_allclose(y, [0, norm, 5], rtol=1e-6)
+    np.testing.assert_allclose(slope, [0, 0, (3 / norm) ** (p - 1), -((4 / norm) ** (p - 1)), 0, 1], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "layer", [MaxPool(2), AvgPool(2), LpPool(2), LpPool(2, p=1), LpPool(2, p=3), LpPool(2, p=1.5), GlobalMaxPool()]
+)
+def test_nan_is_the_largest_and_spoils_means_and_norms(layer: Layer) -> None:
+    y, _ = pooled(layer, 1, float("nan"), 0, 0)
+    assert np.isnan(y[0])
+    assert y[1:] in ([], [0])
 
 
 # how many kernels a net needs

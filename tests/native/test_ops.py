@@ -464,6 +464,7 @@ def test_what_is_not_finite_goes_where_the_definition_says(bad: float) -> None:
     x = normal((2, 9, 17))
     x[0, 3, 5] = x[1, 8, 16] = bad
     v, y = leaf_for("x", x), leaf("input", "y", x.shape)
+    x[0, :2, 7] = bad  # all that the first window sees
     window, dy = resolve(3, 2, 1, ((1, 1),), (9,)), normal((2, 5, 17), 2)
     z = ops.cast(v)
     roots = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from helpers import Array, assert_close, leaf_for, normal, run
 
-from convolve import ConvTranspose, Model, ops
+from convolve import AvgPool, ConvTranspose, GlobalAvgPool, GlobalMaxPool, Layer, LpPool, MaxPool, Model, ops
 from convolve.graph import Value, apply, differentiate
 from convolve.layers import Construction, Scope
 from convolve.ops.convolution import Convolution, convolve, transposed
@@ -153,30 +154,101 @@ def test_dense() -> None:
     )
 
 
-POOLS = list(product((1, 2, 3), ((2, 2, 0), (3, 2, 1), (3, 1, 1), (2, 3, 0), (4, 2, 2))))
+def function(name: str, rank: int) -> Callable[..., Any]:
+    found: Callable[..., Any] = getattr(torch.nn.functional, f"{name}{rank}d")
+    return found
 
 
-@pytest.mark.parametrize(("rank", "window"), POOLS, ids=str)
-def test_max_pool(rank: int, window: tuple[int, int, int]) -> None:
-    kernel, stride, padding = window
-    pool = (torch.nn.functional.max_pool1d, torch.nn.functional.max_pool2d, torch.nn.functional.max_pool3d)[rank - 1]
+def built(layer: Layer) -> Callable[[Value], Value]:
+    return lambda x: layer.build(Scope(Construction(training=False)), x)
+
+
+def outputs(layer: Layer, shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """A layer's output positions, as an index for what PyTorch makes."""
+    made = built(layer)(leaf_for("x", np.empty(shape, np.float32)))
+    return (slice(None), slice(None), *(slice(n) for n in made.shape[1:-1]))
+
+
+POOLS = list(product((1, 2, 3), ((2, 2, 0), (3, 2, 1), (3, 1, 1), (2, 3, 0), (4, 2, 2), (2, 3, 1)), (False, True)))
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize(("rank", "window", "ceil_mode"), POOLS, ids=str)
+def test_max_pool(rank: int, window: tuple[int, int, int], ceil_mode: bool, dilation: int) -> None:
     compare(
-        lambda x: apply(Pool("max", resolve(kernel, stride, 1, padding, SIZES[rank])), x),
-        lambda x: pool(x, kernel, stride, padding),
+        built(MaxPool(*window, dilation, ceil_mode)),
+        lambda x: function("max_pool", rank)(x, *window, dilation, ceil_mode),
         normal((2, *SIZES[rank], 11)),
     )
 
 
 @pytest.mark.parametrize("count_padding", [True, False])
-@pytest.mark.parametrize(("rank", "window"), POOLS, ids=str)
-def test_avg_pool(rank: int, window: tuple[int, int, int], count_padding: bool) -> None:
-    kernel, stride, padding = window
-    pool = (torch.nn.functional.avg_pool1d, torch.nn.functional.avg_pool2d, torch.nn.functional.avg_pool3d)[rank - 1]
+@pytest.mark.parametrize(("rank", "window", "ceil_mode"), POOLS, ids=str)
+def test_avg_pool(rank: int, window: tuple[int, int, int], ceil_mode: bool, count_padding: bool) -> None:
     compare(
-        lambda x: apply(Pool("avg", resolve(kernel, stride, 1, padding, SIZES[rank]), count_padding), x),
-        lambda x: pool(x, kernel, stride, padding, count_include_pad=count_padding),
+        built(AvgPool(*window, count_padding, ceil_mode=ceil_mode)),
+        lambda x: function("avg_pool", rank)(x, *window, ceil_mode, count_padding),
         normal((2, *SIZES[rank], 11)),
     )
+
+
+@pytest.mark.parametrize("p", [1, 2, 3, 4, 2.5])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_lp_pool(rank: int, p: float) -> None:
+    compare(
+        built(LpPool(2, 3, p=p)),
+        lambda x: function("lp_pool", rank)(x.abs(), p, 2, 3),
+        normal((2, *SIZES[rank], 11)),
+    )
+
+
+ANY_POOLS = list(product((1, 2, 3), (1, 2, 3), (0, 1, "same", ((0, 2), (1, 0), (2, 1))), (1, 2), (False, True)))
+"""Rank, stride, padding, dilation, ceil_mode."""
+
+
+def sums(x: Any, rank: int, stride: int, dilation: int) -> Any:
+    """Sums over windows of 3, as a convolution with ones; zeros behind the end let further windows in."""
+    planes = torch.nn.functional.pad(x, (0, 4) * rank).flatten(0, 1)[:, None]
+    ones = torch.ones(1, 1, *(3,) * rank, dtype=x.dtype)
+    return convolve_with(rank)(planes, ones, stride=stride, dilation=dilation)[:, 0].unflatten(0, x.shape[:2])
+
+
+@pytest.mark.parametrize(("rank", "stride", "padding", "dilation", "ceil_mode"), ANY_POOLS, ids=str)
+def test_any_pool(rank: int, stride: int, padding: Any, dilation: int, ceil_mode: bool) -> None:
+    """Padding is explicit there, so that it may differ between the ends; what that adds behind ours is cut off."""
+    padding = padding[:rank] if isinstance(padding, tuple) else padding
+    size, x = SIZES[rank], normal((2, *SIZES[rank], 5))
+    pads = resolve(3, stride, dilation, padding, size).pads
+    flat = [p for pair in reversed(pads) for p in pair]
+    at = outputs(MaxPool(3, stride, padding, dilation, ceil_mode), x.shape)
+
+    def padded(v: Any, value: float = 0.0) -> Any:
+        return torch.nn.functional.pad(v, flat, value=value)
+
+    def theirs(v: Any) -> Any:
+        largest = function("max_pool", rank)(padded(v, -math.inf), 3, stride, 0, dilation, ceil_mode)[at]
+        total, inside, counted, cubes = (
+            sums(padded(a, value), rank, stride, dilation)[at]
+            for a, value in ((v, 0), (torch.ones_like(v), 0), (torch.ones_like(v), 1), (v.abs() ** 3, 0))
+        )
+        return torch.cat([largest, total / inside, total / counted, cubes ** (1 / 3)], 1)
+
+    average = AvgPool(3, stride, padding, dilation=dilation, ceil_mode=ceil_mode)
+    layers = (
+        MaxPool(3, stride, padding, dilation, ceil_mode),
+        average,
+        replace(average, count_padding=True),
+        LpPool(3, stride, padding, 3, dilation, ceil_mode),
+    )
+    compare(lambda v: ops.concat(*(built(layer)(v) for layer in layers)), theirs, x)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_global_pools(rank: int) -> None:
+    axes = tuple(range(2, rank + 2))
+    x = normal((3, *SIZES[rank], 11))
+    compare(built(GlobalMaxPool()), lambda v: v.amax(axes), x)
+    compare(built(GlobalAvgPool()), lambda v: v.mean(axes), x)
 
 
 def test_max_pool_lets_nan_win() -> None:

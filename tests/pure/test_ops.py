@@ -18,7 +18,7 @@ from convolve.native.kernels.functions import FUNCTIONS
 from convolve.ops.convolution import Convolution
 from convolve.ops.dropout import Dropout
 from convolve.ops.pointwise import TABLE, Pointwise
-from convolve.ops.pool import Pool
+from convolve.ops.pool import Pool, PoolGradient
 from convolve.ops.softmax import CrossEntropy, CrossEntropyGradient, Softmax
 from convolve.window import Window, resolve
 
@@ -393,6 +393,13 @@ def test_the_first_of_equals_takes_a_max_pools_gradient_and_a_reduction_shares_i
     np.testing.assert_allclose(evaluate([of_max], feeds)[0].ravel(), [1 / 3, 1 / 3, 0, 1 / 3])
 
 
+def test_padding_never_takes_a_gradient_not_even_where_all_is_minus_infinity() -> None:
+    x = leaf("input", "x", (1, 2, 1))
+    pooled = apply(Pool("max", resolve(3, 1, 1, 1, (2,))), x)
+    [gradient] = differentiate(ops.sum(pooled), [x])
+    assert evaluate([gradient], {"x": np.full((1, 2, 1), -np.inf)})[0].ravel().tolist() == [2, 0]
+
+
 def test_dropout_keeps_its_share_and_depends_on_every_part_of_its_key() -> None:
     x = np.ones((20, 500))
 
@@ -426,6 +433,13 @@ def test_gradients_of_a_value_used_twice_add_up() -> None:
         lambda x: apply(Convolution(resolve(3, 1, 1, "same", (4,))), x, leaf_for("w", normal((2, 3, 5)))),
         lambda x: apply(Convolution(resolve(3, 1, 1, "same", (4, 4))), x, leaf_for("w", normal((2, 3, 3, 3)))),
         lambda x: apply(Pool("max", resolve(3, 1, 1, "same", (4, 4))), x),
+        lambda x: apply(Pool("max", Window((), (), (), ())), x),
+        lambda x: apply(Pool("min", resolve(3, 1, 1, "same", (4,))), x),
+        lambda x: apply(Pool("max", resolve(2, 1, 1, 2, (4,))), x),
+        lambda x: apply(Pool("avg", resolve(2, 1, 5, 1, (4,))), x),
+        lambda x: apply(Pool("avg", resolve(3, 1, 1, 1, (4,)), ((2, 1),)), x),
+        lambda x: apply(Pool("avg", resolve(3, 1, 1, 1, (4,)), ((1, 1), (0, 0))), x),
+        lambda x: apply(PoolGradient("max", resolve(3, 1, 1, 1, (4,))), x, ops.cut(x, 1, 0, 3)),
         lambda x: apply(CrossEntropy(), x, leaf_for("labels", np.zeros(2, np.int32))),
         lambda x: apply(CrossEntropy(), x, leaf_for("labels", np.zeros((2, 4), np.float32))),
         lambda x: apply(CrossEntropy(), x, ops.cast(leaf_for("labels", np.zeros((2, 4), np.int32)))),

@@ -551,6 +551,8 @@ def test_a_hostile_expansion_fails_with_its_layer_and_op() -> None:
         (OPS["reshape"]((0, 0)), (0,)),  # type: ignore[call-arg]
         (OPS["slice"](5, 0, 1), (0,)),  # type: ignore[call-arg]
         (OPS["pool"]("max", window), (0,)),  # type: ignore[call-arg]
+        (OPS["pool"]("max", Window((1,), (1,), (1,), ((9, 9),))), (0,)),  # type: ignore[call-arg]
+        (OPS["pool"]("avg", Window((1,), (1,), (1,), ((0, 0),)), ((-9, 0),)), (0,)),  # type: ignore[call-arg]
     ]
     for op, inputs in wrong:
         layer = Sequential(Expanded("own", ((2, 4),), Body((Apply(op, inputs),), 1)))

@@ -59,11 +59,10 @@ class Pool(Op):
                     f"pool_size {self.window.kernel}, stride {self.window.stride}, dilation {self.window.dilation}, "
                     f"pads {self.window.pads} over spatial size {x[1:-1]}"
                 )
-        inside = len(self.counted) in (0, self.window.rank) and all(
-            0 <= a <= lo and 0 <= b <= hi for (a, b), (lo, hi) in zip(self.counted, self.window.pads, strict=False)
-        )
-        if not inside:
-            raise ShapeError(f"the padding that counts, {self.counted}, is no part of the window's {self.window.pads}")
+        pairs = zip(self.counted, self.window.pads, strict=False)
+        part = all(0 <= a <= lo and 0 <= b <= hi for (a, b), (lo, hi) in pairs)
+        if len(self.counted) not in (0, self.window.rank) or not part:
+            raise ShapeError(f"padding {self.counted} cannot count, where all there is are {self.window.pads}: {x}")
         return (x[0], *output, x[-1])
 
     def divisor(self, size: tuple[int, ...]) -> np.ndarray:
