@@ -151,7 +151,7 @@ EXAMPLES: dict[str, list[tuple[Layer, Shape]]] = {
     "LeakyReLU": [(LeakyReLU(0.2), shape) for shape in POINTWISE],
     "LpPool": [
         (LpPool(2), (9, 3)),
-        (LpPool(3, stride=2, padding="same", p=1), (8, 7, 5)),
+        (LpPool(3, stride=2, padding="same_lower", p=1), (8, 7, 5)),
         (LpPool(2, stride=3, p=3, ceil_mode=True), (8, 7, 17)),
         (LpPool(2, stride=1, padding=((0, 1), (1, 0), (0, 0)), p=2.5, dilation=2), (4, 5, 4, 2)),
     ],
