@@ -22,6 +22,7 @@ from convolve.ops.norm import BatchNormalize, ChannelMoments, moments
 from convolve.ops.pointwise import TABLE, Broadcast, Pointwise
 from convolve.ops.pool import Pool, PoolGradient
 from convolve.ops.reduce import Reduce, Reshape
+from convolve.ops.resample import PADDINGS, RESIZINGS, Map, Resample
 from convolve.ops.softmax import CrossEntropy, CrossEntropyGradient, LogSoftmax, Softmax
 from convolve.ops.vector import Vector
 from convolve.passes import compile_graph
@@ -181,6 +182,8 @@ class Case:
 
     def __str__(self) -> str:
         function = f"-{self.op.function}" if isinstance(self.op, Pointwise) else ""
+        if isinstance(self.op, Resample):
+            function = f"-{self.op.maps[-1].kind}{'-transposed' if self.op.transposed else ''}"
         groups = f"-{self.op.groups}groups" if getattr(self.op, "groups", 1) > 1 else ""
         return f"{self.op.name}{function}{groups}-{'-'.join('x'.join(map(str, a.shape)) for a in self.arrays)}"
 
@@ -244,6 +247,24 @@ def _window_cases() -> list[Case]:
     return cases
 
 
+def _resample_cases() -> list[Case]:
+    cases = []
+    for kind in PADDINGS:
+        cases.append(_case(Resample((Map(kind, 4, 9, 3),), fill=1.5), normal((2, 4, 3))))
+        cases.append(_case(Resample((Map(kind, 3, 6, 1), Map(kind, 4, 6, 0))), normal((2, 3, 4, 3))))
+        cases.append(_case(Resample((Map(kind, 3, 6, 1), Map(kind, 4, 4, 0)), True), normal((2, 6, 4, 3))))
+        cases.append(
+            _case(Resample((Map(kind, 2, 3, 1), Map(kind, 3, 5, 2), Map(kind, 2, 3))), normal((2, 2, 3, 2, 5)))
+        )
+    for kind in RESIZINGS:
+        cases.append(_case(Resample((Map(kind, 3, 6), Map(kind, 2, 6))), normal((2, 3, 2, 3))))
+        cases.append(_case(Resample((Map(kind, 7, 3),)), normal((2, 7, 3))))
+        cases.append(_case(Resample((Map(kind, 2, 3), Map(kind, 3, 1), Map(kind, 4, 4))), normal((1, 2, 3, 4, 3))))
+        cases.append(_case(Resample((Map(kind, 5, 3), Map(kind, 2, 4)), True), normal((2, 3, 4, 3))))
+    cases.append(_case(Resample((Map("edge", 2, 4, 1), Map("constant", 2, 4, 1)), fill=-2.0), normal((1, 2, 2, 2))))
+    return cases
+
+
 def _batch_normalize(x: Value, scale: Value, shift: Value) -> Value:
     return apply(BatchNormalize(1e-3), x, moments(x), scale, shift)
 
@@ -257,6 +278,7 @@ CASES: list[Case] = [
     _case(Vector((1.5, -2.0, 0.1))),
     *_pointwise_cases(),
     *_window_cases(),
+    *_resample_cases(),
     _case(Broadcast((2, 3, 4)), normal((3, 1))),
     *(_case(Reduce(kind, axes), normal((2, 3, 4))) for kind in ("sum", "max") for axes in ((0,), (2,), (0, 2))),
     _case(Reshape((4, 6)), normal((2, 3, 4))),
@@ -306,6 +328,25 @@ def _sees(window: Window, size: tuple[int, ...], axis: int) -> bool:
     )
     starts = [o * stride - lo for o in range(window.output(size)[axis])]
     return all(any(0 <= start + i * dilation < size[axis] for i in range(kernel)) for start in starts)
+
+
+@st.composite
+def maps(draw: st.DrawFn) -> tuple[Map, ...]:
+    """Any legal maps at ranks 1 to 3, of one kind or of one a dimension."""
+    rank = draw(st.integers(1, 3))
+    kinds = st.sampled_from([*PADDINGS, *RESIZINGS])
+    kind = draw(st.none() | kinds)
+    made = []
+    for _ in range(rank):
+        here, size = kind or draw(kinds), draw(st.integers(1, (40, 14, 7)[rank - 1]))
+        if here in PADDINGS:
+            most = {"reflect": size - 1, "wrap": size}.get(here, 9)
+            lo, hi = draw(st.integers(0, most)), draw(st.integers(0, most))
+            made.append(Map(here, size, lo + size + hi, lo))
+        else:
+            scaled = [size * s for s in (1, 2, 3)] if rank < 3 else [size * 2]
+            made.append(Map(here, size, draw(st.sampled_from(scaled) | st.integers(1, 20))))
+    return tuple(made)
 
 
 SHAPE, CHANNELS = (2, 4, 5, 3), (3,)
@@ -358,6 +399,8 @@ def graphs(draw: st.DrawFn) -> RandomGraph:
         lambda v: v - ops.reshape(ops.max(v, -1), (*SHAPE[:-1], 1)),
         lambda v: ops.reshape(ops.reshape(v, (SHAPE[0], -1)), SHAPE),
         lambda v: ops.concat(ops.cut(v, 2, 2, 5), ops.cut(v, 2, 0, 2), axis=2),
+        lambda v: ops.resize(ops.pad(v, 1, "reflect"), SHAPE[1:-1], "area"),
+        lambda v: ops.cut(ops.cut(ops.pad(v, ((0, 2), (1, 0)), fill=0.5), 1, 1, 5), 2, 0, 5),
     ]
     binary: list[Callable[[Value, Value], Value]] = [Value.__add__, Value.__sub__, Value.__mul__, ops.maximum]
     values = [ops.cast(x)]

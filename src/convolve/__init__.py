@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from convolve.training import losses, optim, schedule
 
 _LAYERS = (
-    *("Sequential", "Residual", "Input", "Net", "Layer"),
+    *("Sequential", "Residual", "Parallel", "Input", "Net", "Layer"),
     *("Conv", "ConvTranspose", "Dense"),
-    *("MaxPool", "AvgPool", "LpPool", "GlobalMaxPool", "GlobalAvgPool"),
+    *("MaxPool", "AvgPool", "LpPool", "GlobalMaxPool", "GlobalAvgPool", "AdaptiveAvgPool"),
     *("BatchNorm", "Dropout", "Normalize"),
     *("ReLU", "LeakyReLU", "GELU", "SiLU", "Sigmoid", "Tanh", "Softmax"),
-    *("Flatten", "Add", "Concat", "Multiply"),
+    *("Flatten", "Reshape", "Pad", "Upsample", "Add", "Concat", "Multiply"),
 )
 _HOMES = dict.fromkeys(_LAYERS, "convolve.layers") | {"Model": "convolve.model", "load": "convolve.model"}
 _MODULES = {

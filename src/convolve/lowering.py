@@ -299,20 +299,22 @@ class Lowering:
         flat = np.concatenate([[True], inside.ravel(), [True]])
         edges = np.flatnonzero(np.diff(flat))
         first, last = edges[0::2], edges[1::2]
-        self._fill(buffer, np.stack([first, last - first], 1) * buffer.shape[-1], "margins")
+        self.fill(buffer, np.stack([first, last - first], 1) * buffer.shape[-1], 0.0, "margins")
 
     def clear(self, buffer: Buffer) -> None:
         """Zero a whole buffer, margins and all."""
-        self._fill(buffer, np.array([[0, buffer.memory.size // buffer.shape[0]]]), "zero")
+        self.fill(buffer, np.array([[0, buffer.memory.size // buffer.shape[0]]]), 0.0, "zero")
 
-    def _fill(self, buffer: Buffer, runs: np.ndarray, algorithm: str) -> None:
+    def fill(self, buffer: Buffer, runs: np.ndarray, value: float, algorithm: str, disjoint: bool = False) -> None:
+        """Put a number in the runs (offset in memory, length) of each image."""
         arguments: dict[str, Argument] = {
             "y": At(buffer.memory),
             "image": buffer.strides[0],
             "run": table(runs),
             "runs": len(runs),
+            "value": value,
         }
-        self.call(Fill(), arguments, buffer.shape[0], buffer, algorithm)
+        self.call(Fill(), arguments, buffer.shape[0], buffer, algorithm, disjoint=disjoint)
 
     def copy(self, source: Buffer, target: Buffer) -> None:
         """Copy elements between buffers of one shape."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from itertools import product
+from numbers import Integral
 
 import numpy as np
 
@@ -141,14 +142,19 @@ class Window:
 
 
 def per_dimension(value: int | tuple[int, ...], rank: int, what: str) -> tuple[int, ...]:
-    """Spread an int over `rank` dimensions; check a tuple's length and that every entry is at least 1.
+    """Spread an int over `rank` dimensions; check a tuple's length and that every entry is an int of at least 1.
 
     >>> per_dimension(3, 2, "kernel_size")
     (3, 3)
     """
-    result = (value,) * rank if isinstance(value, int) else tuple(value)
+    listed = (value,) * rank if isinstance(value, Integral) else value
+    if not isinstance(listed, (tuple, list)) or not all(isinstance(v, Integral) for v in listed):
+        raise ShapeError(f"{what} must be an int, or one int a spatial dimension. Received: {what}={value!r}")
+    result = tuple(int(v) for v in listed)
     if len(result) != rank:
-        raise ShapeError(f"{what} has {len(result)} entries {result}, the input has {rank} spatial dimensions")
+        raise ShapeError(
+            f"{what} has {len(result)} entries, the input has {rank} spatial dimensions. Received: {what}={value!r}"
+        )
     if any(v < 1 for v in result):
         raise ShapeError(f"{what} must be at least 1 in every dimension. Received: {what}={value}")
     return result

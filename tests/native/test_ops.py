@@ -17,6 +17,7 @@ from helpers import (
     check,
     graphs,
     leaf_for,
+    maps,
     normal,
     run,
     values_of,
@@ -34,10 +35,13 @@ from convolve.native.kernels import winograd
 from convolve.native.kernels.depthwise import Depthwise, DepthwiseFilterGradient
 from convolve.native.kernels.filter_gradient import FilterGradient
 from convolve.native.kernels.gemm import Gemm
+from convolve.native.kernels.layout import Fill
 from convolve.native.kernels.pointwise import Pointwise as PointwiseKernel
+from convolve.native.kernels.resample import Resample as ResampleKernel
 from convolve.ops.convolution import Convolution
 from convolve.ops.norm import BatchNormalize, moments
 from convolve.ops.pool import KINDS, Pool, PoolGradient
+from convolve.ops.resample import PADDINGS, RESIZINGS, Map, Resample
 from convolve.ops.softmax import CrossEntropy, Softmax
 from convolve.passes import compile_graph
 from convolve.window import Pads, Window, resolve
@@ -254,6 +258,73 @@ def test_pools_read_and_write_values_with_margins() -> None:
     y = apply(Convolution(resolve(3, 1, 1, "same", y.shape[1:-1])), y, w)
     loss, weights = weighted(y)
     check([y, *differentiate(loss, [x, w])], feeds | weights)
+
+
+def test_resampling() -> None:
+    """Padding and resizing over any maps, and turned round: one kernel, and one for what is made of nothing."""
+    specs: set[Any] = set()
+
+    @given(maps(), st.integers(1, 3), st.sampled_from([1, 3, 8, 17, 40]), st.sampled_from([0.0, -1.5]))
+    @settings(max_examples=80)
+    def examine(drawn: tuple[Map, ...], images: int, channels: int, fill: float) -> None:
+        feeds = {"x": normal((images, *(m.size for m in drawn), channels))}
+        x = leaf_for("x", feeds["x"])
+        y = apply(Resample(drawn, fill=fill), ops.cast(x))
+        loss, weights = weighted(y)
+        specs.update(check([y, *differentiate(loss, [x])], feeds | weights))
+
+    examine()
+    kinds = [type(spec) for spec in specs]
+    assert kinds.count(ResampleKernel) == kinds.count(Fill) == 1
+
+
+@pytest.mark.parametrize("kind", [*PADDINGS, *RESIZINGS])
+def test_resampling_reads_and_writes_values_with_margins(kind: str) -> None:
+    """Between two convolutions: margins never count, and stay zero."""
+    x, w = leaf("input", "x", (2, 5, 6, 3)), leaf("parameter", "w", (3, 3, 3, 3))
+    feeds = {"x": normal(x.shape), "w": normal(w.shape, 1) / 5}
+    y = apply(Convolution(resolve(3, 1, 1, "same", (5, 6))), ops.cast(x), w)
+    y = ops.pad(y, ((2, 1), (0, 3)), kind, 0.5) if kind in PADDINGS else ops.resize(y, (7, 12), kind)
+    y = apply(Convolution(resolve(3, 1, 1, "same", y.shape[1:-1])), y, w)
+    loss, weights = weighted(y)
+    check([y, *differentiate(loss, [x, w])], feeds | weights)
+
+
+@pytest.mark.parametrize("shape", [(2, 7000, 3), (1, 70, 60, 8), (3, 9, 3000)])
+def test_resampling_cut_into_pieces(shape: tuple[int, ...]) -> None:
+    x = leaf("input", "x", shape)
+    z = ops.cast(x)
+    roots = [ops.pad(z, 2), ops.pad(z, 3, "reflect"), ops.resize(z, tuple(2 * n for n in shape[1:-1]), "linear")]
+    check(roots, {"x": normal(shape)})
+    calls = compile_graph(Graph({str(i): root for i, root in enumerate(roots)})).calls
+    assert all(c.pieces > shape[0] for c in calls if isinstance(c.spec, ResampleKernel))
+
+
+def test_tables_of_a_large_map_stay_small() -> None:
+    """Positions repeat few patterns, and neighbours that are copied together are one row."""
+    x = ops.cast(leaf("input", "x", (4, 128, 128, 64)))
+    calls = {}
+    for name, y in (
+        ("pad", ops.pad(x, 1)),
+        ("reflect", ops.pad(x, 3, "reflect")),
+        ("nearest", ops.resize(x, 256)),
+        ("linear", ops.resize(x, 256, "linear")),
+    ):
+        made = compile_graph(Graph({"y": y})).calls
+        [calls[name]] = [c for c in made if isinstance(c.spec, ResampleKernel)]
+    rows = {name: call.arguments["rows"] for name, call in calls.items()}
+    assert rows == {"pad": 128, "reflect": 134 * (1 + 6), "nearest": 257 * 128 + 1, "linear": 256**2}
+    assert [len(call.arguments["offset"]) for call in calls.values()] == [1, 1, 1, (1 + 2 + 2) ** 2]
+    for call in calls.values():
+        size = sum(a.nbytes for a in call.arguments.values() if isinstance(a, np.ndarray))
+        assert size <= 12 * 256**2 + 1000
+
+
+def test_padding_with_a_constant_turned_round_is_a_view() -> None:
+    x = ops.cast(leaf("input", "x", (4, 9, 9, 3)))
+    y = apply(Resample((Map("constant", 5, 9, 3), Map("constant", 8, 9)), True), x)
+    check([y * 2.0], {"x": normal(x.shape)})
+    assert not any(isinstance(c.spec, ResampleKernel) for c in compile_graph(Graph({"y": y * 2.0})).calls)
 
 
 # what is fused

@@ -261,6 +261,58 @@ def test_max_pool_lets_nan_win() -> None:
     )
 
 
+PAD_MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
+
+
+@pytest.mark.parametrize("mode", PAD_MODES)
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_pad(rank: int, mode: str) -> None:
+    pads = ((2, 1), (0, 3), (4, 2))[:rank]
+    flat = [n for pair in reversed(pads) for n in pair]
+    more = {"value": -0.5} if mode == "constant" else {}
+    compare(
+        lambda x: ops.pad(x, pads, mode, -0.5),
+        lambda x: torch.nn.functional.pad(x, flat, PAD_MODES[mode], **more),
+        normal((2, *SIZES[rank], 5)),
+    )
+
+
+LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "area"])
+@pytest.mark.parametrize("size", [(26, 16, 14), (13, 24, 5), (5, 3, 9), (1, 1, 1)], ids=str)
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_resize(rank: int, size: tuple[int, ...], mode: str) -> None:
+    """Of integer scales and of any other."""
+    theirs = LINEAR[rank] if mode == "linear" else mode
+    compare(
+        lambda x: ops.resize(x, size[:rank], mode),
+        lambda x: torch.nn.functional.interpolate(x, size[:rank], mode=theirs),
+        normal((2, *SIZES[rank], 5)),
+    )
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_upsample(rank: int, scale: int, mode: str) -> None:
+    theirs = LINEAR[rank] if mode == "linear" else mode
+    compare(
+        lambda x: ops.resize(x, tuple(n * scale for n in SIZES[rank]), mode),
+        lambda x: torch.nn.functional.interpolate(x, scale_factor=scale, mode=theirs),
+        normal((2, *SIZES[rank], 11)),
+    )
+
+
+@pytest.mark.parametrize("size", [(1, 1, 1), (4, 3, 2), (13, 5, 7), (20, 11, 3)], ids=str)
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_adaptive_avg_pool(rank: int, size: tuple[int, ...]) -> None:
+    functional = torch.nn.functional
+    pool = (functional.adaptive_avg_pool1d, functional.adaptive_avg_pool2d, functional.adaptive_avg_pool3d)[rank - 1]
+    compare(lambda x: ops.resize(x, size[:rank], "area"), lambda x: pool(x, size[:rank]), normal((2, *SIZES[rank], 11)))
+
+
 @pytest.mark.parametrize("shape", [(6, 9), (4, 13, 5), (3, 7, 6, 5), (2, 4, 3, 5, 7)], ids=str)
 def test_batch_norm(shape: tuple[int, ...]) -> None:
     """In training: normalised by the batch's moments, through which gradients flow."""

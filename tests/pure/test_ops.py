@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from itertools import chain
 from typing import Any
 
@@ -19,6 +20,7 @@ from convolve.ops.convolution import Convolution
 from convolve.ops.dropout import Dropout
 from convolve.ops.pointwise import TABLE, Pointwise
 from convolve.ops.pool import Pool, PoolGradient
+from convolve.ops.resample import PADDINGS, RESIZINGS, Map, Resample
 from convolve.ops.softmax import CrossEntropy, CrossEntropyGradient, Softmax
 from convolve.window import Window, resolve
 
@@ -211,6 +213,43 @@ def _(op: Any, x: Array) -> Array:
 def _(op: Any, *arrays: Array) -> Array:
     rows = chain.from_iterable(np.moveaxis(a, op.axis, 0) for a in arrays)
     return np.moveaxis(np.array(list(rows)), 0, op.axis)
+
+
+def source_of(kind: str, n: int, m: int, lo: int, o: int) -> dict[int, Any]:
+    """Which of n positions, and how much of each, make position o of m: walked step by step."""
+    if kind == "nearest":
+        return {o * n // m: 1}
+    if kind == "area":
+        seen = [i for i in range(n) if i * m < (o + 1) * n and (i + 1) * m > o * n]
+        return {i: Fraction(1, len(seen)) for i in seen}
+    if kind == "linear":
+        centre = min(max(Fraction(2 * o + 1, 2 * m) * n, Fraction(1, 2)), n - Fraction(1, 2))
+        near = {i: 1 - abs(Fraction(2 * i + 1, 2) - centre) for i in range(n)}
+        return {i: weight for i, weight in near.items() if weight > 0}
+    at, step = 0, 1 if o >= lo else -1
+    for _ in range(abs(o - lo)):  # outwards from the first position, one at a time
+        if kind == "reflect" and n > 1 and not 0 <= at + step < n:
+            step = -step
+        at += step
+    if kind == "edge":
+        at = min(max(at, 0), n - 1)
+    return {} if kind == "constant" and not 0 <= at < n else {at % n: 1}
+
+
+@defines("resample")
+def _(op: Any, x: Array) -> Array:
+    y = filled(op, x)
+    smaller, larger = [m.size for m in op.maps], [m.output for m in op.maps]
+    for o in np.ndindex(*larger):
+        sources = [source_of(m.kind, m.size, m.output, m.lo, i) for m, i in zip(op.maps, o, strict=True)]
+        if not op.transposed and not all(sources):
+            y[(slice(None), *o)] = op.fill
+        for p in np.ndindex(*smaller):
+            weight = math.prod(float(s.get(i, 0)) for s, i in zip(sources, p, strict=True))
+            to, of = (p, o) if op.transposed else (o, p)
+            if weight:
+                y[(slice(None), *to)] += weight * x[(slice(None), *of)]
+    return y
 
 
 @defines("channel_moments")
@@ -413,6 +452,56 @@ def test_dropout_keeps_its_share_and_depends_on_every_part_of_its_key() -> None:
         assert abs((first == other).mean() - (0.7**2 + 0.3**2)) < 0.02
 
 
+@pytest.mark.parametrize("mode", PADDINGS)
+def test_padding_is_numpys(mode: str) -> None:
+    x = normal((2, 3, 4, 2))
+    found = ops.pad(leaf_for("x", x), ((2, 1), (0, 3)), mode, fill=0.5)
+    more: dict[str, Any] = {"constant_values": 0.5} if mode == "constant" else {}
+    expected = np.pad(x, ((0, 0), (2, 1), (0, 3), (0, 0)), mode, **more)  # type: ignore[call-overload]
+    np.testing.assert_array_equal(evaluate([found], {"x": x})[0], expected)
+
+
+@pytest.mark.parametrize("kind", [*PADDINGS, *RESIZINGS])
+def test_a_map_turned_round_is_its_transpose(kind: str) -> None:
+    map_ = Map(kind, 5, 9, 2 if kind in PADDINGS else 0)
+    op = Resample((map_,))
+    matrix = op.reference(np.eye(5)[..., None])[..., 0].T
+    turned = Resample((map_,), True).reference(np.eye(9)[..., None])[..., 0].T
+    np.testing.assert_array_equal(turned, matrix.T)
+    if kind != "constant":
+        np.testing.assert_allclose(matrix.sum(1), 1, rtol=1e-15)
+
+
+def test_what_is_padded_may_be_anything() -> None:
+    """Each position is made of those that it names: what is not finite elsewhere stays there."""
+    x = np.array([np.nan, 1.0, np.inf, 2.0]).reshape(1, 4, 1)
+    for mode, expected in (("constant", [-np.inf, np.nan, 1, np.inf, 2, -np.inf]), ("edge", [np.nan, *x.ravel(), 2])):
+        found = ops.pad(leaf("input", "x", x.shape), 1, mode, -np.inf)
+        np.testing.assert_array_equal(evaluate([found], {"x": x})[0].ravel(), expected)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"kind": "mirror", "size": 3, "output": 3},
+        {"kind": "edge", "size": 0, "output": 3},
+        {"kind": "nearest", "size": 3, "output": 0},
+        {"kind": "edge", "size": 3, "output": 4, "lo": -1},
+        {"kind": "edge", "size": 3, "output": 4, "lo": 2},
+        {"kind": "edge", "size": 3, "output": 2},
+        {"kind": "linear", "size": 3, "output": 6, "lo": 1},
+        {"kind": "reflect", "size": 3, "output": 6, "lo": 3},
+        {"kind": "reflect", "size": 3, "output": 6, "lo": 0},
+        {"kind": "wrap", "size": 3, "output": 7, "lo": 4},
+    ],
+    ids=lambda fields: "-".join(map(str, fields.values())),
+)
+def test_there_is_no_map_out_of_what_it_reads(fields: dict[str, Any]) -> None:
+    """Kernels trust the tables made of it, and files may hold anything."""
+    with pytest.raises(ShapeError):
+        Map(**fields)
+
+
 def test_an_unused_leaf_has_a_gradient_of_zeros() -> None:
     x, unused = leaf("input", "x", (3,)), leaf("input", "u", (2, 2))
     [gradient] = differentiate(ops.sum(x), [unused])
@@ -458,6 +547,21 @@ def test_gradients_of_a_value_used_twice_add_up() -> None:
         lambda x: ops.cut(x, 3, 0, 1),
         lambda x: ops.sum(x, 3),
         lambda x: ops.max(x, -4),
+        lambda x: apply(Resample((Map("edge", 5, 7, 1),)), x),
+        lambda x: apply(Resample((Map("edge", 4, 6, 1),), True), x),
+        lambda x: apply(Resample((Map("edge", 2, 4, 1),) * 2), x),
+        lambda x: ops.pad(x, -1),
+        lambda x: ops.pad(x, ((0, 1), (1, 0))),
+        lambda x: ops.pad(x, 1, "mirror"),
+        lambda x: ops.pad(x, 4, "reflect"),
+        lambda x: ops.pad(x, 5, "wrap"),
+        lambda x: ops.pad(ops.cut(x, 1, 0, 1), 1, "reflect"),
+        lambda x: ops.pad(ops.sum(x, 1), 1),
+        lambda x: ops.resize(x, 0),
+        lambda x: ops.resize(x, 2.5),
+        lambda x: ops.resize(x, (2, 2)),
+        lambda x: ops.resize(x, 8, "cubic"),
+        lambda x: ops.resize(ops.sum(x, 1), 3),
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_shape(make: Callable[..., Any]) -> None:

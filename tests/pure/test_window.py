@@ -123,7 +123,10 @@ def test_padding_is_explicit_however_it_is_written() -> None:
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (((3, 3, 3), 1, 1, "valid"), r"kernel_size has 3 entries \(3, 3, 3\), the input has 2"),
+        (((3, 3, 3), 1, 1, "valid"), "kernel_size has 3 entries, the input has 2 .*Received"),
+        (("3", 1, 1, "valid"), "kernel_size must be an int.*Received: kernel_size='3'"),
+        ((3, 1.5, 1, "valid"), "stride must be an int.*Received: stride=1.5"),
+        ((3, 1, (1, None), "valid"), "dilation must be an int.*Received"),
         ((3, (1,), 1, "valid"), "stride has 1 entries"),
         ((0, 1, 1, "valid"), "kernel_size must be at least 1"),
         ((3, 1, -1, "valid"), "dilation must be at least 1"),

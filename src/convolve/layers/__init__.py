@@ -4,13 +4,15 @@ from convolve.layers.activations import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, So
 from convolve.layers.base import Construction, Input, Layer, Parameter, Row, Scope, Symbol
 from convolve.layers.convolution import Conv, ConvTranspose, Dense
 from convolve.layers.expanded import Expanded
-from convolve.layers.joins import Add, Concat, Flatten, Multiply, Net, Residual, Sequential
+from convolve.layers.joins import Add, Concat, Multiply, Net, Parallel, Residual, Sequential
 from convolve.layers.norms import BatchNorm, Dropout, Normalize
-from convolve.layers.pooling import AvgPool, GlobalAvgPool, GlobalMaxPool, LpPool, MaxPool
+from convolve.layers.pooling import AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool, LpPool, MaxPool
+from convolve.layers.shaping import Flatten, Pad, Reshape, Upsample
 
 __all__ = [
     "GELU",
     "VOCABULARY",
+    "AdaptiveAvgPool",
     "Add",
     "AvgPool",
     "BatchNorm",
@@ -32,8 +34,11 @@ __all__ = [
     "Multiply",
     "Net",
     "Normalize",
+    "Pad",
+    "Parallel",
     "Parameter",
     "ReLU",
+    "Reshape",
     "Residual",
     "Row",
     "Scope",
@@ -43,6 +48,7 @@ __all__ = [
     "Softmax",
     "Symbol",
     "Tanh",
+    "Upsample",
 ]
 
 VOCABULARY: dict[str, type[Layer]] = {

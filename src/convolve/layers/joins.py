@@ -1,26 +1,16 @@
-"""Layers that shape, join and hold other layers."""
+"""Layers that join values and hold other layers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import ClassVar
 
 from convolve import ops
 from convolve.errors import ConvolveError, ShapeError
-from convolve.graph import Value, apply
+from convolve.graph import Value
 from convolve.layers.base import JOINS, Layer, Scope, Symbol, one
-from convolve.ops.reduce import Reshape
-
-
-@dataclass(frozen=True)
-class Flatten(Layer):
-    """(batch, *spatial, channels) -> (batch, features), in scan order with channels fastest."""
-
-    name: str | None = None
-
-    def build(self, scope: Scope, *inputs: Value) -> Value:
-        x = one(inputs, scope)
-        return apply(Reshape((-1, x.size // x.shape[0])), x)
 
 
 @dataclass(frozen=True)
@@ -63,9 +53,7 @@ class Concat(Layer):
 
     def build(self, scope: Scope, *inputs: Value) -> Value:
         _some(scope, inputs, "Concat")
-        if self.axis == 0:
-            raise ShapeError(f"{scope.title}: axis 0 is the batch, which cannot grow. Received: axis=0")
-        return ops.concat(*inputs, axis=self.axis)
+        return _concatenated(scope, inputs, self.axis)
 
 
 @dataclass(frozen=True, init=False)
@@ -124,6 +112,38 @@ class Residual(Layer):
         return y + side
 
 
+@dataclass(frozen=True, init=False)
+class Parallel(Layer):
+    """Branches over one input, their results one behind the other along `axis`: the channels by default.
+
+    Blocks of an inception net (Szegedy et al., 2015) are such; a branch of several layers is a `Sequential`.
+
+    >>> from convolve import Conv, MaxPool, Model, ReLU
+    >>> block = Parallel(Conv(16, 1), Sequential(Conv(8, 1), ReLU(), Conv(24, 3)), MaxPool(3, stride=1, padding="same"))
+    >>> Model(block, input_shape=(14, 14, 5)).output_shape
+    (14, 14, 45)
+
+    Raises:
+        ConvolveError: there is no branch.
+        ShapeError: the branches' results differ in another dimension.
+    """
+
+    layers: tuple[Layer, ...]
+    axis: int
+    name: str | None
+
+    def __init__(self, *layers: Layer, axis: int = -1, name: str | None = None) -> None:
+        if not layers:
+            raise ConvolveError("Parallel: needs at least one branch. Received: none")
+        object.__setattr__(self, "layers", _checked(layers))
+        object.__setattr__(self, "axis", axis)
+        object.__setattr__(self, "name", name)
+
+    def build(self, scope: Scope, *inputs: Value) -> Value:
+        x = one(inputs, scope)
+        return _concatenated(scope, [scope.apply(layer, x) for layer in self.layers], self.axis)
+
+
 @dataclass(frozen=True, eq=False)
 class Net(Layer):
     """Any directed graph of layers, from an input symbol to an output symbol.
@@ -178,6 +198,25 @@ def _checked(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
 def _some(scope: Scope, inputs: tuple[Value, ...], what: str) -> None:
     if not inputs:
         raise ShapeError(f"{scope.title}: {what} joins at least one input. Received: none")
+
+
+def _concatenated(scope: Scope, values: Sequence[Value], axis: int) -> Value:
+    shapes = [v.shape for v in values]
+    listed = ", ".join(str(s[1:]) for s in shapes)
+    rank = len(shapes[0])
+    if any(len(s) != rank for s in shapes) or not isinstance(axis, Integral) or not -rank <= axis < rank:
+        raise ShapeError(
+            f"{scope.title}: results of one rank are joined along one of their axes (-1: the channels). "
+            f"Received: {listed}, axis={axis!r}"
+        )
+    if axis % rank == 0:
+        raise ShapeError(f"{scope.title}: axis 0 is the batch, which cannot grow. Received: axis={axis}")
+    if len({(*s[: axis % rank], *s[axis % rank + 1 :]) for s in shapes}) > 1:
+        raise ShapeError(
+            f"{scope.title}: along axis {axis}, results of one size in all other dimensions are joined; the same "
+            f'strides and padding="same" keep it. Received: {listed}'
+        )
+    return ops.concat(*values, axis=axis)
 
 
 def _alike(scope: Scope, inputs: tuple[Value, ...], what: str) -> None:

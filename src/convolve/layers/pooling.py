@@ -154,6 +154,33 @@ class GlobalMaxPool(Layer):
         return ops.max(*_positions(self, scope, inputs))
 
 
+@dataclass(frozen=True)
+class AdaptiveAvgPool(Layer):
+    """Mean over `output_size` even shares of the positions: (batch, *spatial, channels) -> (batch, *output, channels).
+
+    `output_size` is an int, or one a dimension, where None keeps the size. Position o of m made of n is the mean of
+    those from floor(o n / m) to ceil((o + 1) n / m) - 1, as in PyTorch. With 1, a channel's mean stays a map of one
+    position, which convolutions read and maps are multiplied with.
+
+    >>> from convolve import Model
+    >>> Model(AdaptiveAvgPool((7, None)), input_shape=(20, 30, 8)).output_shape
+    (7, 30, 8)
+
+    Raises:
+        ShapeError: a size below 1, or as many sizes as there are not spatial dimensions.
+    """
+
+    output_size: int | tuple[int | None, ...]
+    name: str | None = None
+
+    def build(self, scope: Scope, *inputs: Value) -> Value:
+        x = one(inputs, scope)
+        sizes, wanted = spatial(scope, x, "AdaptiveAvgPool"), self.output_size
+        if isinstance(wanted, (tuple, list)) and len(wanted) == len(sizes):
+            wanted = tuple(n if m is None else m for n, m in zip(sizes, wanted, strict=True))
+        return ops.resize(x, per_dimension(wanted, len(sizes), "output_size"), "area")  # type: ignore[arg-type]
+
+
 def _window(layer: MaxPool | AvgPool | LpPool, scope: Scope, x: Value) -> tuple[Window, Pads]:
     """A layer's window over its input, and the padding that was asked for: ceil mode may add to it."""
     size = spatial(scope, x, "a window")

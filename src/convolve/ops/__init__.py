@@ -36,6 +36,7 @@ from convolve.ops.pointwise import (
     where,
 )
 from convolve.ops.reduce import max, mean, reshape_to, sum
+from convolve.ops.resample import pad, resize
 from convolve.ops.softmax import log_softmax
 from convolve.ops.vector import vector
 
@@ -62,8 +63,10 @@ __all__ = [
     "maximum",
     "mean",
     "minimum",
+    "pad",
     "relu",
     "reshape",
+    "resize",
     "sigmoid",
     "sign",
     "softplus",

@@ -11,23 +11,23 @@ from convolve.native.target import PANEL
 
 @dataclass(frozen=True)
 class Fill:
-    """Zero the runs `(offset, length)` of each image: margins, or all of it."""
+    """One number in the runs `(offset, length)` of each image: zeros in margins, or all over."""
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        return ("y:f4", "image:int", "run:i4", "runs:int")
+        return ("y:f4", "image:int", "run:i4", "runs:int", "value:float")
 
     def emit(self, k: Kernel) -> None:
-        zero = k.constant(0.0)
+        value = k.splat(k.value)
         y = k.y + k.piece * k.image
         with k.range(k.runs) as run:
             pair = k.run + run * 2
             at, length = y + pair.load(), (pair + 1).load()
             whole = length - length % k.target.lanes
             with k.range(whole, step=k.target.lanes) as index:
-                (at + index).store_vector(zero)
+                (at + index).store_vector(value)
             with k.range(length, whole) as index:
-                (at + index).store(0.0)
+                (at + index).store(k.value)
 
 
 @dataclass(frozen=True)
