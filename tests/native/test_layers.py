@@ -12,6 +12,7 @@ import pytest
 import convolve
 from convolve import (
     GELU,
+    AdaptiveAvgPool,
     Add,
     AvgPool,
     BatchNorm,
@@ -32,13 +33,17 @@ from convolve import (
     Multiply,
     Net,
     Normalize,
+    Pad,
+    Parallel,
     ReLU,
+    Reshape,
     Residual,
     Sequential,
     Sigmoid,
     SiLU,
     Softmax,
     Tanh,
+    Upsample,
     load,
     ops,
     optim,
@@ -86,6 +91,21 @@ class Standardise(Layer):
         return scope.apply(Conv(3, 1), ops.where(ops.greater(x, 0.0), x, x * slope) / spread)
 
 
+@dataclass(frozen=True)
+class Blur(Layer):
+    """Half the difference between x and what is left of it at half the size, its ends reflected."""
+
+    name: str | None = None
+
+    def build(self, scope: Any, x: Value) -> Value:  # type: ignore[override]
+        size = x.shape[1:-1]
+        wide = ops.pad(x, ((1, 2),) * len(size), "reflect")
+        for axis, n in enumerate(size, 1):
+            wide = (ops.cut(wide, axis, 0, n) + ops.cut(wide, axis, 3, n + 3)) * 0.5
+        small = ops.resize(wide, tuple(-(-n // 2) for n in size), "area")
+        return (x - ops.resize(small, size, "linear")) * 0.5
+
+
 def joined(layer: Layer) -> Net:
     """A layer of two inputs, given x and something made of x."""
     x = Input()
@@ -107,6 +127,12 @@ def saved(layer: Layer, input_shape: Shape) -> Layer:
 
 POINTWISE: list[Shape] = [(7,), (3, 5), (4, 3, 2), (2, 3, 2, 17)]
 EXAMPLES: dict[str, list[tuple[Layer, Shape]]] = {
+    "AdaptiveAvgPool": [
+        (AdaptiveAvgPool(3), (8, 17)),
+        (AdaptiveAvgPool(1), (5, 4, 3)),
+        (AdaptiveAvgPool((4, None)), (6, 5, 2)),
+        (AdaptiveAvgPool((2, 5, 3)), (5, 4, 3, 2)),
+    ],
     "Add": [(joined(Add()), (5, 4, 3)), (joined(Add()), (6,))],
     "AvgPool": [
         (AvgPool(2), (9, 3)),
@@ -143,7 +169,10 @@ EXAMPLES: dict[str, list[tuple[Layer, Shape]]] = {
     ],
     "Dense": [(Dense(4), (7,)), (Dense(33, bias=False), (18,))],
     "Dropout": [(Dropout(0.3), (5,)), (Dropout(), (4, 3, 5)), (Dropout(0.0), (3, 2)), (Dropout(0.9), (2, 3, 2, 3))],
-    "Expanded": [(saved(Standardise(), shape), shape) for shape in [(4, 3), (5, 4, 2)]],
+    "Expanded": [
+        *((saved(Standardise(), shape), shape) for shape in [(4, 3), (5, 4, 2)]),
+        *((saved(Blur(), shape), shape) for shape in [(5, 2), (4, 3, 3)]),
+    ],
     "Flatten": [(Flatten(), shape) for shape in POINTWISE],
     "GELU": [(GELU(), shape) for shape in POINTWISE],
     "GlobalAvgPool": [(GlobalAvgPool(), shape) for shape in POINTWISE[1:]],
@@ -169,7 +198,26 @@ EXAMPLES: dict[str, list[tuple[Layer, Shape]]] = {
         (Normalize(0.5, 0.25), (3, 2, 1)),
         (Normalize((0.1, 0.2, 0.3), (1.0, 2.0, 4.0)), (4, 5, 3)),
     ],
+    "Pad": [
+        (Pad(2), (5, 3)),
+        (Pad(((1, 0), (2, 3)), value=-1.5), (4, 3, 17)),
+        (Pad(((3, 2), (0, 1)), mode="reflect"), (4, 5, 2)),
+        (Pad(2, mode="edge"), (3, 2, 4, 2)),
+        (Pad(((4, 3),), mode="wrap"), (4, 9)),
+    ],
+    "Parallel": [
+        (Parallel(Conv(5, 1), Sequential(Conv(3, 1), ReLU(), Conv(16, 3)), MaxPool(3, 1, "same")), (6, 5, 3)),
+        (Parallel(Tanh(), Upsample(2), axis=1), (5, 17)),
+        (Parallel(Dense(3), Sequential()), (4,)),
+        (Parallel(Conv(2, 3), Parallel(ReLU(), Tanh())), (3, 4, 2, 2)),
+    ],
     "ReLU": [(ReLU(), shape) for shape in POINTWISE],
+    "Reshape": [
+        (Reshape((3, -1)), (6, 17)),
+        (Reshape((-1,)), (2, 3, 4)),
+        (Reshape((1, 2, 2, 3)), (12,)),
+        (Sequential(Conv(4, 3), Reshape((5, 3, 8))), (5, 6, 2)),
+    ],
     "Residual": [
         (Residual(Conv(4, 3), BatchNorm(), ReLU()), (6, 5, 4)),
         (Residual(Conv(6, 3, stride=2), shortcut=Conv(6, 1, stride=2)), (7, 3)),
@@ -184,11 +232,20 @@ EXAMPLES: dict[str, list[tuple[Layer, Shape]]] = {
     "Sigmoid": [(Sigmoid(), shape) for shape in POINTWISE],
     "Softmax": [(Softmax(), shape) for shape in POINTWISE],
     "Tanh": [(Tanh(), shape) for shape in POINTWISE],
+    "Upsample": [
+        (Upsample(), (5, 3)),
+        (Upsample((2, 3)), (4, 3, 17)),
+        (Upsample(2, mode="linear"), (4, 5, 3)),
+        (Upsample((3, 1, 2), mode="linear"), (2, 3, 4, 2)),
+    ],
 }
-OWN: list[tuple[Layer, Shape]] = [(Standardise(), (5, 2)), (Standardise(), (4, 3, 5))]
+OWN: list[tuple[Layer, Shape]] = [
+    *((Standardise(), shape) for shape in [(5, 2), (4, 3, 5)]),
+    *((Blur(), shape) for shape in [(6, 3), (4, 5, 2)]),
+]
 CASES = [
     pytest.param(check, id=f"{name}{index}-{check}")
-    for name, examples in (*EXAMPLES.items(), ("Standardise", OWN))
+    for name, examples in (*EXAMPLES.items(), ("Own", OWN))
     for index, (layer, shape) in enumerate(examples)
     for check in checks(layer, shape)
 ]
@@ -311,6 +368,52 @@ def test_a_wrong_kernel_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
             for p in (0.5, -1, float("nan"), float("inf"))
         ),
         (GlobalMaxPool(), (5,), ["global_max_pool1", "GlobalMaxPool needs", "Received: input of shape (5,)"]),
+        (
+            AdaptiveAvgPool(0),
+            (5, 3),
+            ["adaptive_avg_pool1", "output_size must be at least 1", "Received: output_size=0"],
+        ),
+        (AdaptiveAvgPool((2, 2)), (5, 3), ["adaptive_avg_pool1", "output_size has 2 entries", "Received"]),
+        (AdaptiveAvgPool(2.0), (5, 3), ["adaptive_avg_pool1", "must be an int", "Received: output_size=2.0"]),
+        (AdaptiveAvgPool(None), (5, 3), ["adaptive_avg_pool1", "must be an int", "Received: output_size=None"]),
+        (AdaptiveAvgPool(1), (5,), ["adaptive_avg_pool1", "spatial dimension", "Received: input of shape (5,)"]),
+        (Pad(-1), (5, 3), ["pad1", "must not be negative", "ops.cut", "Received: padding=-1"]),
+        (Pad(((1, -2),)), (5, 3), ["pad1", "must not be negative", "Received: padding=((1, -2),)"]),
+        (Pad((1, 2)), (5, 4, 3), ["pad1", "2 pairs (lo, hi)", "Received: padding=(1, 2)"]),
+        (Pad(((1, 2),)), (5, 4, 3), ["pad1", "2 pairs (lo, hi)", "Received: padding=((1, 2),)"]),
+        (Pad(1.5), (5, 4, 3), ["pad1", "padding must be an int", "Received: padding=1.5"]),
+        (Pad(1, "mirror"), (5, 3), ["pad1", "constant, reflect, edge, wrap", "Received: mode='mirror'"]),
+        (
+            Pad(5, "reflect"),
+            (5, 3),
+            ["pad1", "reaches 4 positions", "edge is not repeated", "Received: padding (5, 5)"],
+        ),
+        (
+            Pad(1, "reflect"),
+            (5, 1, 3),
+            ["pad1", "reaches 0 positions into 1", 'mode="edge"', "Received: padding (1, 1)"],
+        ),
+        (Pad(((0, 6),), "wrap"), (5, 3), ["pad1", "reaches 5 positions", "Received: padding (0, 6)"]),
+        (Pad(1), (5,), ["pad1", "spatial dimension", "Received: input of shape (5,)"]),
+        (Reshape((4, 4)), (5, 3), ["reshape1", "(5, 3) has 15 elements", "do not fit", "Received: shape=(4, 4)"]),
+        (Reshape((4, -1)), (5, 3), ["reshape1", "(5, 3) has 15 elements", "do not fit", "Received: shape=(4, -1)"]),
+        (Reshape((-1, -1)), (5, 3), ["reshape1", "one may be -1", "Received: shape=(-1, -1)"]),
+        (Reshape((0, 15)), (5, 3), ["reshape1", "at least 1", "Received: shape=(0, 15)"]),
+        (Reshape(()), (1,), ["reshape1", "sizes of one sample", "Received: shape=()"]),
+        (Reshape(15), (5, 3), ["reshape1", "as in (7, 7, -1)", "Received: shape=15"]),
+        (Reshape((7.5, 2)), (5, 3), ["reshape1", "sizes of one sample", "Received: shape=(7.5, 2)"]),
+        (Upsample(0), (5, 3), ["upsample1", "scale must be at least 1", "Received: scale=0"]),
+        (Upsample(1.5), (5, 3), ["upsample1", "scale must be an int", "Received: scale=1.5"]),
+        (Upsample((2, 2)), (5, 3), ["upsample1", "scale has 2 entries", "Received: scale=(2, 2)"]),
+        (Upsample(2, "area"), (5, 3), ["upsample1", '"nearest" or "linear"', "Received: mode='area'"]),
+        (Upsample(), (5,), ["upsample1", "spatial dimension", "Received: input of shape (5,)"]),
+        (Parallel(Conv(2, 3), MaxPool(2)), (6, 3), ["parallel1", 'padding="same"', "Received: (6, 2), (3, 3)"]),
+        (Parallel(ReLU(), Flatten()), (6, 3), ["parallel1", "one rank", "Received: (6, 3), (18,), axis=-1"]),
+        (Parallel(ReLU(), axis=3), (6, 3), ["parallel1", "one of their axes", "Received: (6, 3), axis=3"]),
+        (Parallel(ReLU(), axis=1.0), (6, 3), ["parallel1", "one of their axes", "axis=1.0"]),
+        (Parallel(ReLU(), Tanh(), axis=0), (6, 3), ["parallel1", "axis 0 is the batch", "Received: axis=0"]),
+        (joined(Concat(axis=-2)), (6,), ["concat1", "axis 0 is the batch", "Received: axis=-2"]),
+        (joined(Concat(axis=-4)), (6, 3), ["concat1", "one of their axes", "axis=-4"]),
         (GlobalAvgPool(), (5,), ["global_avg_pool1", "spatial dimension", "Received: input of shape (5,)"]),
         (Dropout(1.0), (5,), ["dropout1", "from 0 to below 1", "Received: rate=1.0"]),
         (Normalize((0.0, 1.0)), (4, 3), ["normalize1", "mean has 2 entries for 3 channels", "Received"]),
@@ -374,6 +477,13 @@ def test_convolutions_refuse_what_has_no_meaning(layer: Layer, shape: Shape, wor
         Model(Sequential(layer), shape)
 
 
+def test_blocks_of_no_layer_or_of_something_else_are_refused() -> None:
+    with pytest.raises(ConvolveError, match=r"Parallel: needs at least one branch\. Received: none"):
+        Parallel()
+    with pytest.raises(ConvolveError, match="layer 1 of a block is not a layer"):
+        Parallel(ReLU(), Tanh)  # type: ignore[arg-type]
+
+
 # nets as graphs
 
 
@@ -402,6 +512,59 @@ def test_another_nets_input_is_refused() -> None:
     x, other = Input(), Input()
     with pytest.raises(ConvolveError, match="another Input"):
         Model(Net(x, ReLU()(x) + other), (4, 2))
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_branches_are_computed_from_one_input_and_named_in_turn(rank: int) -> None:
+    size = (6, 5, 4)[:rank]
+    block = Parallel(Conv(5, 1), Sequential(Conv(3, 1), ReLU(), Conv(4, 3)), AvgPool(3, 1, "same"), name="mixed")
+    model = Model(Sequential(block, Conv(2, 1)), (*size, 3), seed=1)
+    assert list(model.parameters) == [
+        f"{layer}.{part}"
+        for layer in ("mixed.conv1", "mixed.sequential1.conv1", "mixed.sequential1.conv2", "conv1")
+        for part in ("weight", "bias")
+    ]
+    x = normal(2, *size, 3)
+    found = model.trace(x)
+    branches = [found[f"mixed.{name}"] for name in ("conv1", "sequential1", "avg_pool1")]
+    np.testing.assert_array_equal(found["mixed"], np.concatenate(branches, -1))
+    assert [row.path for row in model.summary().rows if row.depth == 0] == ["mixed", "conv1"]
+
+
+def excite(rank: int, channels: int, pooled: bool) -> Net:
+    """Squeeze and excitation (Hu, Shen and Sun, 2018): each channel scaled by what is seen of all, over a map."""
+    x = Input()
+    if pooled:  # as a map of one position, at any rank
+        s = Conv(channels, 1)(ReLU()(Conv(4, 1)(AdaptiveAvgPool(1)(x))))
+        return Net(x, x * Sigmoid()(s))
+    s = Dense(channels)(ReLU()(Dense(4)(GlobalAvgPool()(x))))
+    return Net(x, x * Reshape((*(1,) * rank, channels))(Sigmoid()(s)))
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("shape", [(7, 17), (5, 6, 8), (3, 4, 3, 5)])
+def test_squeeze_and_excitation(shape: Shape, pooled: bool) -> None:
+    net = excite(len(shape) - 1, shape[-1], pooled)
+    model = Model(net, shape, seed=2)
+    x = normal(3, *shape)
+    first, last = ("conv1", "conv2") if pooled else ("dense1", "dense2")
+    arrays = {name: array.astype(np.float64) for name, array in model.parameters.items()}
+    squeezed = x.astype(np.float64).mean(tuple(range(1, x.ndim - 1)))
+    hidden = np.maximum(squeezed @ arrays[f"{first}.weight"].reshape(4, -1).T + arrays[f"{first}.bias"], 0)
+    gate = 1 / (1 + np.exp(-hidden @ arrays[f"{last}.weight"].reshape(-1, 4).T - arrays[f"{last}.bias"]))
+    expected = x * gate.reshape(3, *[1] * (x.ndim - 2), -1)
+    np.testing.assert_allclose(model.predict(x), expected, rtol=1e-5, atol=1e-6)
+    check_layer(net, shape)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_a_u_net_conforms(rank: int, mode: str) -> None:
+    """Down, up and across (Ronneberger, Fischer and Brox, 2015), with reflected borders."""
+    x = Input()
+    across = ReLU()(Conv(4, 3, padding="valid")(Pad(1, "reflect")(x)))
+    down = ReLU()(Conv(8, 3)(MaxPool(2)(across)))
+    check_layer(Net(x, Conv(2, 3)(Concat()(across, Upsample(2, mode)(down)))), (*(4, 6, 4)[:rank], 3))
 
 
 # a person's own loss
