@@ -47,6 +47,7 @@ from convolve.layers import (
 )
 from convolve.layers.expanded import STEPS, Apply, Body, Statistic, Step, Weight
 from convolve.ops.dropout import Dropout as DropoutOp
+from convolve.ops.resample import Map
 from convolve.storage import describe, dumps, load, loads, restore, save
 from convolve.window import Window
 
@@ -77,6 +78,7 @@ def examples(hint: Any) -> list[Any]:
     """Values of a field's type that are hardly its default: one for each kind of value it may have."""
     plain = {int: 7, float: 0.3, bool: True, str: "sigmoid", type(None): None, Op: Constant(1e-30), Layer: Dense(2)}
     special = {Body: SWISH, Symbol: None, Window: Window((3,), (2,), (1,), ((1, 0),)), Step: Statistic("m", (2,), 0.1)}
+    special[Map] = Map("reflect", 7, 12, 2)
     if get_origin(hint) in (Union, types.UnionType):
         return [value for choice in get_args(hint) for value in examples(choice)]
     if get_origin(hint) is tuple:
@@ -216,6 +218,7 @@ def body(steps: Sequence[object], output: int = 0, updates: Sequence[object] = (
 
 def test_a_bad_expansion_is_refused() -> None:
     window = {"kernel": [3], "stride": [0], "dilation": [1], "pads": [[0, 0]]}
+    mirror = {"kind": "reflect", "size": 3, "output": 6, "lo": 3}
     statistic = {"Statistic": {"name": "m", "shape": [2], "value": 0.0}}
     leaf_op = {"op": {"leaf": {"kind": "parameter", "key": "dense1.weight"}}, "inputs": []}
     bad: list[tuple[object, str]] = [
@@ -229,6 +232,10 @@ def test_a_bad_expansion_is_refused() -> None:
             r"op.convolution.window: kernel, str",
         ),
         (body([{"Apply": {"op": {"pool": {"kind": 1, "window": window}}, "inputs": [0]}}]), "op.pool.kind"),
+        (
+            body([{"Apply": {"op": {"resample": {"maps": [mirror]}}, "inputs": [0]}}]),
+            r"op.resample.maps\[0\]: reflection reaches 2 positions into 3.*Received: padding \(3, 0\)",
+        ),
         (body([], 1), "the result takes value 1"),
         (body([statistic], 0, [[0, 0]]), "an update sets value 0, which is not a statistic"),
         (body([statistic], 0, [[1, 2]]), "an update takes value 2"),
@@ -553,6 +560,7 @@ def test_a_hostile_expansion_fails_with_its_layer_and_op() -> None:
         (OPS["pool"]("max", window), (0,)),  # type: ignore[call-arg]
         (OPS["pool"]("max", Window((1,), (1,), (1,), ((9, 9),))), (0,)),  # type: ignore[call-arg]
         (OPS["pool"]("avg", Window((1,), (1,), (1,), ((0, 0),)), ((-9, 0),)), (0,)),  # type: ignore[call-arg]
+        (OPS["resample"]((Map("edge", 3, 4),)), (0,)),  # type: ignore[call-arg]
     ]
     for op, inputs in wrong:
         layer = Sequential(Expanded("own", ((2, 4),), Body((Apply(op, inputs),), 1)))

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convolve import (
+    AdaptiveAvgPool,
     Add,
     AvgPool,
     Concat,
@@ -27,11 +28,15 @@ from convolve import (
     MaxPool,
     Multiply,
     Net,
+    Pad,
+    Parallel,
     ReLU,
+    Reshape,
     Residual,
     Sequential,
     Sigmoid,
     Softmax,
+    Upsample,
     ops,
     zoo,
 )
@@ -99,7 +104,7 @@ def test_a_block_counts_what_is_in_it_and_the_net_what_is_in_its_rows(name: str)
 
 
 def test_activations_are_counted_once_and_views_take_nothing() -> None:
-    net = Sequential(Conv(8, 3), ReLU(), Residual(Conv(8, 3)), Flatten(), Dense(10))
+    net = Sequential(Conv(8, 3), ReLU(), Residual(Conv(8, 3)), Reshape((36, 8)), Flatten(), Dense(10))
     found = summary_of(net, (6, 6, 1))
     assert found.activation_bytes == 4 * (2 * 6 * 6 * 8 + 6 * 6 * 8 + 10)
 
@@ -143,6 +148,13 @@ def test_pads_and_unread_positions_of_pools() -> None:
     assert [row.receptive_field for row in rows] == [(2, 2), (6, 6), (14, 14), (26, 14), (26, 14)]
 
 
+def test_pads_are_those_of_padding_layers_too() -> None:
+    net = Sequential(Pad(((1, 2), (0, 0)), "edge"), Conv(4, 3, padding="valid"), Upsample(2), AdaptiveAvgPool(3))
+    rows = summary_of(net, (8, 7, 1)).rows
+    assert [row.pads for row in rows] == [((1, 2), (0, 0)), ((0, 0), (0, 0)), None, None]
+    assert "1+2, 0" in str(summary_of(net, (8, 7, 1)))
+
+
 def test_positions_that_no_window_reads_are_counted() -> None:
     net = Sequential(MaxPool((2, 3)), Conv(4, 1, stride=2, padding=0), Conv(2, 3, stride=2, padding=1), ReLU())
     assert [row.unread for row in summary_of(net, (15, 13, 1)).rows] == [(1, 1), (3, 2), (0, 0), None]
@@ -161,14 +173,7 @@ def footprints(network: Network, x: Value, output: Value) -> list[tuple[int, int
     feeds = {name: random.uniform(0.1, 1, spec.shape) for name, spec in network.specs.items()}
     feeds |= {"x": random.uniform(0.1, 1, x.shape), "mask": middle}
     [gradient] = evaluate(differentiate(loss, [x]), feeds)
-    return [(int(p.min()), int(p.max())) for p in np.nonzero(gradient)[1:-1]]
-
-
-def field_of_middle(built: Forward) -> list[tuple[int, int]]:
-    """First and last position, per dimension, that the output's middle position sees: inside the image or beyond."""
-    field = receptive_fields(built.input, built.output)[built.output.serial]
-    middle = [n // 2 for n in built.output.shape[1:-1]] or [0] * len(field)
-    return [(o * i.jump + i.low, o * i.jump + i.high) for o, i in zip(middle, field, strict=True)]
+    return [(int(p.min()), int(p.max())) for p in np.nonzero(gradient)[1:-1] if p.size]
 
 
 def assert_field_is_footprint(net: Layer, input_shape: Shape) -> None:
@@ -178,6 +183,14 @@ def assert_field_is_footprint(net: Layer, input_shape: Shape) -> None:
     sizes = zip(field_of_middle(built), input_shape[:-1], strict=True)
     expected = [(max(0, low), min(n - 1, high)) for (low, high), n in sizes]
     assert footprints(network, built.input, built.output) == expected
+
+
+def field_of_middle(built: Forward) -> list[tuple[int, int]]:
+    """First and last position, per dimension, that the output's middle position sees: inside the image or beyond."""
+    field = receptive_fields(built.input, built.output)[built.output.serial]
+    middle = [n // 2 for n in built.output.shape[1:-1]] or [0] * len(field)
+    ends = [i.at(np.array(o)) for o, i in zip(middle, field, strict=True)]
+    return [(int(low), int(high)) for low, high in ends]
 
 
 def _branches() -> Net:
@@ -199,7 +212,33 @@ def _gated() -> Net:
     return Net(x, h + Conv(2, 1)(AvgPool(3, stride=1, padding="same")(h)))
 
 
+def _u_net(mode: str) -> Net:
+    """Down twice and up again, with what was there before beside it."""
+    x = Input()
+    high = Conv(2, 3)(x)
+    middle = Conv(2, 3)(AvgPool(2)(high))
+    low = Conv(2, 3)(AvgPool(2)(middle))
+    middle = Conv(2, 3)(Concat()(middle, Upsample(2, mode)(low)))
+    return Net(x, Conv(2, 3)(Concat()(high, Upsample(2, mode)(middle))))
+
+
+def _excited() -> Net:
+    x = Input()
+    h = Conv(2, 3)(x)
+    return Net(x, h * Sigmoid()(Conv(2, 1)(AdaptiveAvgPool(1)(h))))
+
+
 NETS: list[tuple[Layer, Shape]] = [
+    *((Sequential(Pad(2, mode), Conv(2, 3, padding=0)), (7, 6, 1)) for mode in ("constant", "reflect", "edge")),
+    (Sequential(Pad(((4, 0), (0, 3)), "reflect"), Conv(2, 3, padding=0), AvgPool(2)), (5, 6, 1)),
+    (Sequential(Conv(2, 3, stride=2), Upsample(), Conv(2, 3)), (20, 24, 1)),
+    (Sequential(AvgPool(2), Upsample((2, 3, 2), "linear"), Conv(2, 3)), (8, 6, 10, 1)),
+    (Sequential(Conv(2, 3), AdaptiveAvgPool((3, 5)), Conv(1, 1)), (11, 12, 1)),
+    (Sequential(AdaptiveAvgPool(9), Conv(1, 2)), (4, 1)),
+    (_u_net("nearest"), (32, 24, 1)),
+    (_u_net("linear"), (32, 24, 1)),
+    (_excited(), (6, 5, 2)),
+    (Parallel(Conv(2, 3), Sequential(Conv(2, 1), Conv(2, 5)), AvgPool(3, 1, "same")), (12, 11, 2)),
     (Conv(2, 3), (12, 11, 1)),
     (Sequential(Conv(2, 5, stride=2), Conv(2, 3, dilation=2), ReLU(), Conv(1, 2)), (40, 37, 1)),
     (Sequential(Conv(2, 3, padding="valid"), AvgPool(2), Conv(2, 3, padding=((3, 0),))), (32, 2)),
@@ -230,11 +269,18 @@ def stacks(draw: st.DrawFn) -> list[Layer]:
     for _ in range(draw(st.integers(1, 4))):
         kernel, stride, dilation = draw(st.integers(1, 4)), draw(st.integers(1, 3)), draw(st.integers(1, 2))
         padding = draw(st.sampled_from(["same", "valid", 1, ((0, 2),), ((3, 0),)]))
-        kind = draw(st.sampled_from(["conv", "pool", "residual"]))
+        kind = draw(st.sampled_from(["conv", "pool", "residual", "pad", "upsample", "share"]))
         if kind == "conv":
             layers.append(Conv(2, kernel, stride, padding, dilation))
         elif kind == "pool":
             layers.append(AvgPool(kernel, stride, padding, dilation=dilation, ceil_mode=draw(st.booleans())))
+        elif kind == "pad":
+            pads = ((draw(st.integers(0, 4)), draw(st.integers(0, 4))),)
+            layers.append(Pad(pads, draw(st.sampled_from(["constant", "reflect", "edge"]))))
+        elif kind == "upsample":
+            layers.append(Upsample(stride, draw(st.sampled_from(["nearest", "linear"]))))
+        elif kind == "share":
+            layers.append(AdaptiveAvgPool(draw(st.integers(1, 20))))
         else:
             layers.append(
                 Residual(Conv(2, kernel, dilation=dilation), Conv(2, 2), shortcut=Conv(2, draw(st.integers(1, 5))))
@@ -250,10 +296,10 @@ def test_receptive_fields_of_any_stack(layers: Sequence[Layer], size: int) -> No
     except ShapeError:  # a window does not fit, or sees nothing but padding
         return
     built = network.forward(1)
-    [(low, high)], [(first, last)] = field_of_middle(built), footprints(network, built.input, built.output)
+    [(low, high)], found = field_of_middle(built), footprints(network, built.input, built.output)
     if 0 <= low <= high < size:
-        assert (first, last) == (low, high)
-    else:
+        assert found == [(low, high)]
+    for first, last in found:
         assert max(0, low) <= first <= last <= min(size - 1, high)
 
 
@@ -262,6 +308,41 @@ def test_receptive_fields_of_known_nets() -> None:
     assert fields["max_pool1"] == (11, 11)
     assert fields["layer4_1"] == (435, 435)  # Araujo et al., 2019, table 1
     assert summary_of(Dense(10), (784,)).rows[0].receptive_field == ()
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_what_is_seen_through_upsampling_is_counted_by_position(mode: str) -> None:
+    """Neighbours share what was pooled before: two positions here, and the next two there."""
+    net = Sequential(AvgPool(2, name="pool"), Upsample(2, mode), Conv(2, 3))
+    fields = {row.path: row.receptive_field for row in summary_of(net, (16, 1)).rows}
+    assert fields == {
+        "pool": (2,),
+        "upsample1": ({"nearest": 2, "linear": 4}[mode],),
+        "conv1": (4 + 2 * (mode == "linear"),),
+    }
+
+
+def test_around_what_is_wrapped_the_input_goes_on() -> None:
+    """An interval beyond the ends means the positions at the other end."""
+    network = Network(Sequential(Pad(2, "wrap"), Conv(2, 3, padding="valid")), (6, 1))
+    built = network.forward(1)
+    [interval] = receptive_fields(built.input, built.output)[built.output.serial]
+    assert interval.size == 3
+    for place in range(built.output.shape[1]):
+        loss = ops.sum(ops.cut(built.output, 1, place, place + 1))
+        feeds = {name: np.ones(spec.shape) for name, spec in network.specs.items()} | {"x": np.ones((1, 6, 1))}
+        [gradient] = evaluate(differentiate(loss, [built.input]), feeds)
+        seen = np.arange(interval.low[place], interval.high[place] + 1) % 6
+        np.testing.assert_array_equal(np.flatnonzero(gradient), np.sort(seen))
+
+
+def test_positions_laid_out_anew_may_see_everything() -> None:
+    rows = summary_of(
+        Sequential(Conv(2, 3), Reshape((4, 6, 2)), Conv(2, 3), Flatten(), Reshape((24, 2))), (6, 4, 1)
+    ).rows
+    assert [row.receptive_field for row in rows] == [(3, 3), (8, 6), (8, 6), (8, 6), (8, 6)]
+    same = summary_of(Sequential(Conv(2, 3), Reshape((6, 4, 2)), Conv(2, 3)), (6, 4, 1)).rows
+    assert [row.receptive_field for row in same] == [(3, 3), (3, 3), (5, 5)]
 
 
 def test_a_cut_moves_what_is_seen() -> None:

@@ -1,16 +1,19 @@
 """What a net is made of and what it costs, counted from its graph of ops: nothing is run.
 
 A receptive field is found by passing intervals along the ops, from the input to each value (Araujo, Norris and Sim,
-"Computing receptive fields of convolutional neural networks", Distill, 2019): position o of a value sees the input's
-positions from o * jump + low to o * jump + high, which may reach beyond the image into its padding.
+"Computing receptive fields of convolutional neural networks", Distill, 2019): each position of a value sees the input's
+positions from one to another, which may reach beyond the image into its padding.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from typing import Any
+
+import numpy as np
 
 from convolve import layers
 from convolve.graph import Leaf, Shape, Value, topological
@@ -21,6 +24,7 @@ from convolve.ops.layout import Concat, Slice
 from convolve.ops.pointwise import Broadcast, Pointwise
 from convolve.ops.pool import Pool
 from convolve.ops.reduce import Reduce, Reshape
+from convolve.ops.resample import PADDINGS, Map, Resample
 from convolve.ops.softmax import Softmax
 from convolve.view.text import amount, by, megabytes, table
 from convolve.window import Pads, Window
@@ -38,7 +42,7 @@ class Row:
     depth: int
     output_shape: Shape
     pads: Pads | None
-    """Padding at each end of each dimension, where the layer slides a window."""
+    """Padding at each end of each dimension, where the layer slides a window or pads."""
     unread: tuple[int, ...] | None
     """Input positions that no window covers, per dimension: behind the last window, or between windows far apart."""
     parameters: int
@@ -128,12 +132,13 @@ def _row(row: layers.Row, fields: Mapping[int, Field]) -> Row:
     inside = _between(row.inputs, row.output)
     windows = [(v.op.window, v.inputs[0].shape[1:-1]) for v in inside if isinstance(v.op, (Convolution, Pool))]
     single = len(windows) == 1 and windows[0][0].rank > 0
+    pads = [w.pads for w, _ in windows] + [v.op.pads for v in inside if isinstance(v.op, Resample) and v.op.pads]
     return Row(
         path=row.path,
         kind=type(row.layer).__name__,
         depth=row.depth,
         output_shape=row.output.shape[1:],
-        pads=windows[0][0].pads if single else None,
+        pads=pads[0] or None if len(pads) == 1 else None,
         unread=_unread(*windows[0]) if single else None,
         parameters=_parameters(inside),
         multiply_adds=sum(multiply_adds(v) for v in inside),
@@ -191,36 +196,64 @@ def multiply_adds(value: Value) -> int:
 # receptive fields
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Interval:
-    """Position o of 0..count-1 sees input positions o * jump + low .. o * jump + high of one dimension."""
+    """Position o of one dimension sees the input's positions low[o] .. high[o]. One interval may stand for all.
 
-    count: int
-    low: int = 0
-    high: int = 0
-    jump: int = 1
+    What lies beyond the ends, in padding, goes on by `jump` input positions a position.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    jump: Fraction = Fraction(1)
 
     @property
     def size(self) -> int:
-        return self.high - self.low + 1
+        """Input positions that one of the positions sees, at most."""
+        return int((self.high - self.low).max()) + 1
 
-    def slid(self, extent: int, stride: int, pad: int, count: int) -> Interval:
+    def at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """First and last input position that each of `positions` sees."""
+        inside = positions.clip(0, len(self.low) - 1)
+        beyond = (positions - inside) * self.jump.numerator
+        low, high = beyond // self.jump.denominator, -(-beyond // self.jump.denominator)
+        return self.low[inside] + low, self.high[inside] + high
+
+    def slid(self, kernel: int, stride: int, dilation: int, pad: int, count: int) -> Interval:
         """What the positions of a window over these positions see."""
-        low = self.low - pad * self.jump
-        return Interval(count, low, low + self.size - 1 + (extent - 1) * self.jump, self.jump * stride)
+        taps = np.arange(count)[:, None] * stride - pad + np.arange(kernel) * dilation
+        low, high = self.at(taps)
+        return Interval(low.min(1), high.max(1), self.jump * stride)
 
     def moved(self, start: int, count: int) -> Interval:
-        """What the positions from `start` on see."""
-        return Interval(count, self.low + start * self.jump, self.high + start * self.jump, self.jump)
+        """What `count` positions from `start` on see; before the first and behind the last there is padding."""
+        return Interval(*self.at(np.arange(start, start + count)), self.jump)
+
+    def made(self, by: Map) -> Interval:
+        """What the positions see that a map makes of these. Around what is wrapped, the input goes on as in padding."""
+        if by.kind in ("constant", "wrap"):
+            return self.moved(-by.lo, by.output)
+        rows, columns, _ = by.entries()
+        low, high = self.at(columns)
+        first = np.flatnonzero(np.diff(rows, prepend=-1))
+        jump = self.jump if by.kind in PADDINGS else self.jump * Fraction(by.size, by.output)
+        return Interval(np.minimum.reduceat(low, first), np.maximum.reduceat(high, first), jump)
 
     def mixed(self) -> Interval:
         """What all positions see together."""
-        return Interval(1, self.low, self.high + (self.count - 1) * self.jump, 0)
+        return Interval(self.low.min(keepdims=True), self.high.max(keepdims=True), Fraction(0))
+
+    def repeated(self, count: int) -> Interval:
+        """The only position stands for `count`; more than one stay as they are."""
+        return replace(self, jump=Fraction(0)) if len(self.low) == 1 < count else self
 
     def joined(self, other: Interval) -> Interval:
         """What a position sees that has both at its place."""
-        low, high = min(self.low, other.low), max(self.high, other.high)
-        return Interval(max(self.count, other.count), low, high, max(self.jump, other.jump))
+        count = max(len(self.low), len(other.low))
+        a, b = self.repeated(count), other.repeated(count)
+        if not {len(a.low), len(b.low)} <= {1, count}:
+            a, b = a.mixed(), b.mixed()
+        return Interval(np.minimum(a.low, b.low), np.maximum(a.high, b.high), max(a.jump, b.jump))
 
 
 Field = tuple[Interval, ...]
@@ -229,7 +262,7 @@ Field = tuple[Interval, ...]
 
 def receptive_fields(x: Value, output: Value) -> dict[int, Field]:
     """The receptive field of each value between `x` and `output` that depends on `x`, by its serial."""
-    fields: dict[int, Field] = {x.serial: tuple(Interval(n) for n in x.shape[1:-1])}
+    fields: dict[int, Field] = {x.serial: tuple(Interval(np.arange(n), np.arange(n)) for n in x.shape[1:-1])}
     for value in topological([output]):
         known = [fields[v.serial] for v in value.inputs if v.serial in fields]
         if known:
@@ -246,8 +279,10 @@ def _joined(fields: Sequence[Field]) -> Field:
 
 
 def _keeping(value: Value, field: Field) -> Field:
-    """Every position depends on its own alone."""
-    return field
+    """Every position depends on its own alone, or on the one that is repeated."""
+    if not _laid_out(value, field):
+        return field
+    return tuple(i.repeated(n) for i, n in zip(field, value.shape[1:-1], strict=True))
 
 
 def _mixing(value: Value, field: Field) -> Field:
@@ -265,8 +300,22 @@ def _sliding(value: Value, field: Field) -> Field:
     window: Window = value.op.window
     if window.rank != len(field) or not _laid_out(value.inputs[0], field):
         return _mixing(value, field)
-    dims = zip(field, window.extent, window.stride, window.pads, value.shape[1:-1], strict=True)
-    return tuple(i.slid(extent, stride, lo, count) for i, extent, stride, (lo, _), count in dims)
+    dims = zip(*(field, window.kernel, window.stride, window.dilation, window.pads, value.shape[1:-1]), strict=True)
+    return tuple(i.slid(k, stride, dilation, lo, count) for i, k, stride, dilation, (lo, _), count in dims)
+
+
+def _resampling(value: Value, field: Field) -> Field:
+    assert isinstance(value.op, Resample)
+    if value.op.transposed or not _laid_out(value, field):
+        return _mixing(value, field)
+    return tuple(i.made(by) for i, by in zip(field, value.op.maps, strict=True))
+
+
+def _reshaping(value: Value, field: Field) -> Field:
+    """Elements see what they saw; where they are laid out anew, each may be at any position."""
+    if _laid_out(value, field) and value.shape[1:-1] != value.inputs[0].shape[1:-1]:
+        return _mixing(value, field)
+    return field
 
 
 def _channels_only(value: Value, field: Field) -> Field:
@@ -291,10 +340,12 @@ def _cutting(value: Value, field: Field) -> Field:
 
 
 RULES: dict[type, Callable[[Value, Field], Field]] = {
-    **dict.fromkeys((Pointwise, Broadcast, Dropout, Reshape), _keeping),
+    **dict.fromkeys((Pointwise, Broadcast, Dropout), _keeping),
     **dict.fromkeys((Convolution, Pool), _sliding),
     **dict.fromkeys((Softmax, Reduce), _channels_only),
     Concat: _joining,
+    Resample: _resampling,
+    Reshape: _reshaping,
     Slice: _cutting,
 }
 """How fields pass through each op; an op that is not here may mix all positions."""
