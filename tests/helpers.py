@@ -402,7 +402,11 @@ def graphs(draw: st.DrawFn) -> RandomGraph:
         lambda v: ops.resize(ops.pad(v, 1, "reflect"), SHAPE[1:-1], "area"),
         lambda v: ops.cut(ops.cut(ops.pad(v, ((0, 2), (1, 0)), fill=0.5), 1, 1, 5), 2, 0, 5),
     ]
-    binary: list[Callable[[Value, Value], Value]] = [Value.__add__, Value.__sub__, Value.__mul__, ops.maximum]
+    binary: list[Callable[[Value, Value], Value]] = [
+        *(Value.__add__, Value.__sub__, Value.__mul__, ops.maximum),
+        lambda a, b: ops.cut(ops.concat(a, b), 3, 1, 4),
+        lambda a, b: ops.cut(ops.concat(a, ops.concat(b, a, axis=1), axis=1), 1, 3, 7),
+    ]
     values = [ops.cast(x)]
     for _ in range(draw(st.integers(1, 6))):
         if draw(st.booleans()):

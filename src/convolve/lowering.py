@@ -142,6 +142,8 @@ class Lowering:
     pads: Mapping[int, Pads] = field(default_factory=dict)
     weights: Mapping[int, int] = field(default_factory=dict)
     """Serials of the values that lie in filter panels, and how many groups of filters they have."""
+    parts: Mapping[int, tuple[Value, int, int]] = field(default_factory=dict)
+    """Values that are computed where they belong in a concatenation: which, along which axis, from where on."""
     targets: Mapping[int, Buffer] = field(default_factory=dict)
     stores: dict[str, Buffer] = field(default_factory=dict)
     buffers: dict[int, Buffer] = field(default_factory=dict)
@@ -258,12 +260,19 @@ class Lowering:
             name = value.label or f"{value.op.name}{value.serial}"
             if value.serial in self.weights:
                 made = packed(name, value.shape, self.weights[value.serial])
+            elif value.serial in self.parts:
+                whole, axis, at = self.parts[value.serial]
+                made = self.whole(whole).part(value.shape, axis, at)
             else:
                 made = padded(name, value.shape, self.pads.get(value.serial, ()))
                 if any(p for pair in made.pads for p in pair):
                     self.clear_margins(made)
         self.buffers[value.serial] = made
         return made
+
+    def whole(self, value: Value) -> Buffer:
+        """The buffer of a concatenation: made when its first part is."""
+        return self.buffers.get(value.serial) or self.result(value)
 
     def margined(self, value: Value, pads: Pads) -> Buffer:
         """The value's buffer with margins of at least `pads`; copied where its own are narrower."""
@@ -316,9 +325,9 @@ class Lowering:
         }
         self.call(Fill(), arguments, buffer.shape[0], buffer, algorithm, disjoint=disjoint)
 
-    def copy(self, source: Buffer, target: Buffer) -> None:
+    def copy(self, source: Buffer, target: Buffer, disjoint: bool = False) -> None:
         """Copy elements between buffers of one shape."""
-        self.pointwise((), [source], [target], (0,), "copy")
+        self.pointwise((), [source], [target], (0,), "copy", disjoint)
 
     def pointwise(
         self,

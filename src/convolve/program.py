@@ -8,7 +8,7 @@ other's and meet at one barrier.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,10 @@ class Buffer:
     def contiguous(self) -> bool:
         return not self.panels and self.strides == row_major(self.shape)
 
+    def part(self, shape: tuple[int, ...], axis: int, at: int) -> Buffer:
+        """The positions from `at` on along an axis, a view without margins."""
+        return replace(self, shape=shape, start=self.start + at * self.strides[axis], pads=())
+
 
 @dataclass(frozen=True)
 class At:
@@ -81,8 +85,14 @@ class Call:
     flops: int = 0
     scratch: int = 0
     disjoint: bool = False
-    """Whether it writes other places of its memory than the calls before it that wrote there: they need no order."""
+    """Whether it writes other places of its memory than the calls before it that wrote there."""
     phase: int = -1
+
+    @property
+    def joins(self) -> bool:
+        """Whether it may run beside the calls before it that wrote to its memory: it does not read there, either."""
+        places = [a.memory for a in self.arguments.values() if isinstance(a, At)]
+        return self.disjoint and all(places.count(memory) == 1 for memory in self.writes)
 
     @property
     def memories(self) -> list[Memory]:
@@ -156,7 +166,7 @@ def schedule(calls: Sequence[Call]) -> int:
     written: dict[Memory, int] = {}
     read: dict[Memory, int] = {}
     for call in calls:
-        joins = {m for m in call.writes if call.disjoint and m in written}
+        joins = {m for m in call.writes if call.joins and m in written}
         phase = max((written.get(m, -1) + 1 for m in call.reads), default=0)
         for memory in call.writes:
             free = began[memory] if memory in joins else max(written.get(memory, -1), read.get(memory, -1)) + 1
@@ -188,7 +198,7 @@ def _delay(calls: Sequence[Call]) -> None:
         for memory in call.reads:
             read[memory] = min(read.get(memory, call.phase), call.phase)
         for memory in call.writes:
-            latest = call.phase if call.disjoint else call.phase - 1
+            latest = call.phase if call.joins else call.phase - 1
             free[memory] = min(free.get(memory, latest), latest)
             written[memory] = min(written.get(memory, call.phase), call.phase)
 

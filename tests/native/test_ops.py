@@ -64,6 +64,16 @@ def test_gradient(case: Case) -> None:
     check(differentiate(loss, [v for v in leaves if v.dtype == "f4"]), case.feeds | weights)
 
 
+@pytest.mark.parametrize("case", [c for c in CASES if c.value()[0].shape], ids=str)
+def test_op_computed_where_it_is_concatenated(case: Case) -> None:
+    """Behind other values and before others, along the first axis and the last; read from there as well."""
+    value, _ = case.value()
+    other = leaf_for("other", normal(value.shape, 8))
+    for axis in (0, -1):
+        joined = ops.concat(ops.tanh(other), value, ops.exp(value), axis=axis)
+        check([joined, ops.sum(ops.square(value))], case.feeds | {"other": normal(value.shape, 8)})
+
+
 @given(graphs())
 @settings(max_examples=25)
 def test_graphs_at_random(made: RandomGraph) -> None:
@@ -451,6 +461,25 @@ def test_views_and_pieces_of_values() -> None:
         ],
         {"x": normal(x.shape)},
     )
+
+
+def test_branches_write_to_their_places_at_once() -> None:
+    """No copies, and no waiting for each other; what reads a neighbour waits for it."""
+    x = leaf("input", "x", (3, 40, 40, 3))
+    weights = [leaf("parameter", f"w{i}", (16, 3, 3, 3)) for i in range(2)]
+    feeds = {"x": normal(x.shape)} | {f"w{i}": normal(w.shape, i) / 5 for i, w in enumerate(weights)}
+    window = resolve(3, 1, 1, "same", (40, 40))
+    first, second = [ops.relu(apply(Convolution(window), ops.cast(x), w)) for w in weights]
+    for joined, phases in (
+        (ops.concat(first, second), [0, 0]),
+        (ops.concat(first, ops.exp(first), second), [0, 1, 1]),
+        (ops.concat(ops.concat(first, ops.cut(x, 3, 0, 2)), second), [0, 0, 0]),
+        (ops.concat(first, first), [0, 1]),
+    ):
+        check([joined, *differentiate(ops.sum(ops.square(joined)), weights)], feeds)
+        calls = [c for c in compile_graph(Graph({"joined": joined})).calls if c.writes[0].size >= joined.size]
+        assert len({c.writes[0] for c in calls}) == 1
+        assert [c.phase - calls[0].phase for c in calls] == phases
 
 
 def test_a_view_of_what_carries_margins() -> None:

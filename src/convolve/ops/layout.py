@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -43,9 +43,7 @@ class Slice(Op):
     def lower(self, group: Group, low: Lowering) -> None:
         y = group.anchor
         assert y is not None
-        x = low.plain(y.inputs[0])
-        start = x.start + self.start * x.strides[self.axis]
-        low.alias(y, replace(x, shape=y.shape, start=start, pads=()))
+        low.alias(y, low.plain(y.inputs[0]).part(y.shape, self.axis, self.start))
 
 
 @register
@@ -80,8 +78,7 @@ class Place(Op):
         result = low.result(y)
         low.pointwise((), [0.0], [result], (0,), "zero")
         x = low.plain(y.inputs[0])
-        part = replace(result, shape=x.shape, start=result.start + self.start * result.strides[self.axis])
-        low.copy(x, part)
+        low.copy(x, result.part(x.shape, self.axis, self.start))
 
 
 @register
@@ -110,21 +107,23 @@ class Concat(Op):
         return np.concatenate(inputs, self.axis)
 
     def gradient(self, y: Value, dy: Value) -> Sequence[Value | None]:
+        return tuple(cut(dy, axis, at, at + v.shape[axis]) for v, axis, at in self.parts(y))
+
+    def parts(self, y: Value) -> list[tuple[Value, int, int]]:
+        """Each input of `y`, the axis along which it lies, and its first position there."""
         axis = self.axis % len(y.shape)
         stops = np.cumsum([v.shape[axis] for v in y.inputs])
-        return tuple(
-            cut(dy, axis, int(stop) - v.shape[axis], int(stop)) for v, stop in zip(y.inputs, stops, strict=True)
-        )
+        return [(v, axis, int(stop) - v.shape[axis]) for v, stop in zip(y.inputs, stops, strict=True)]
 
     def lower(self, group: Group, low: Lowering) -> None:
+        """Copy what was not computed in its place."""
         y = group.anchor
         assert y is not None
-        result, axis, at = low.result(y), self.axis % len(y.shape), 0
-        for value in y.inputs:
-            x = low.plain(value)
-            part = replace(result, shape=x.shape, start=result.start + at * result.strides[axis], pads=())
-            low.copy(x, part)
-            at += x.shape[axis]
+        result = low.whole(y)
+        for value, axis, at in self.parts(y):
+            x, place = low.plain(value), result.part(value.shape, axis, at)
+            if (x.memory, x.start, x.strides) != (place.memory, place.start, place.strides):
+                low.copy(x, place, disjoint=True)
 
 
 def cut(value: Value, axis: int, start: int, stop: int) -> Value:

@@ -16,7 +16,7 @@ from convolve.native.kernels.moments import JoinMoments, Moments
 from convolve.ops.layout import row
 from convolve.ops.pointwise import sqrt
 from convolve.ops.reduce import SLICES, Dimension, joined, sum, walk
-from convolve.program import Argument, At
+from convolve.program import Argument, At, Buffer
 
 
 @register
@@ -42,7 +42,7 @@ class ChannelMoments(Op):
     def lower(self, group: Group, low: Lowering) -> None:
         y = group.anchor
         assert y is not None
-        x, result = low.plain(y.inputs[0]), low.result(y)
+        x = low.plain(y.inputs[0])
         channels = x.shape[-1]
         rows = [Dimension(n, (s,), True) for n, s in zip(x.shape[:-1], aligned_strides(x, x.shape)[:-1], strict=True)]
         mid, step, [starts], segments = walk(joined(rows), 1)
@@ -70,9 +70,12 @@ class ChannelMoments(Op):
             "inner": channels,
             "in0": At(partial),
             "count": counts,
-            "out": At(result.memory, result.start),
         }
-        low.call(JoinMoments(), join, 1, result, "join slices")
+
+        def write(result: Buffer) -> None:
+            low.call(JoinMoments(), join | {"out": At(result.memory, result.start)}, 1, result, "join slices")
+
+        low.write_compact(y, write)
 
 
 @register

@@ -196,7 +196,7 @@ def _contiguous(dims: Sequence[tuple[int, bool]]) -> list[Dimension]:
 
 
 def _target(low: Lowering, name: str, size: int, done: bool, result: Buffer) -> Memory:
-    return result.memory if done and result.contiguous else low.temporary(name, size)
+    return result.memory if done and result.contiguous and not result.start else low.temporary(name, size)
 
 
 def _reduce_rows(

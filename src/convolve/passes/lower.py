@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from convolve.graph import Constant, Graph, Leaf, Value
 from convolve.lowering import Group, Lowering
 from convolve.ops.convolution import Convolution, FilterGradientOp, InputGradient
+from convolve.ops.layout import Concat
 from convolve.ops.pointwise import Pointwise
 from convolve.program import Buffer, Memory
 from convolve.window import Pads
@@ -18,6 +19,7 @@ def lower(graph: Graph, groups: Sequence[Group], exact: bool = False) -> Lowerin
     values = graph.values()
     low = Lowering(_margins(values), _weights(values), exact=exact)
     low.targets = {value.serial: low.leaf(target) for target, value in _in_place(graph, groups)}
+    low.parts = _parts(values, low.targets)
     for group in groups:
         output = group.outputs[-1]
         low.label = output.label or (group.anchor.label if group.anchor else "") or f"%{output.serial}"
@@ -73,6 +75,16 @@ def _in_place(graph: Graph, groups: Sequence[Group]) -> list[tuple[Value, Value]
         if value.serial in made and last.get(target.serial, -1) <= made[value.serial] and target.serial not in wanted
     ]
     return list({value.serial: (target, value) for target, value in fit}.values())
+
+
+def _parts(values: Sequence[Value], targets: Collection[int]) -> dict[int, tuple[Value, int, int]]:
+    """The place of each value in the first concatenation of it, unless that is to lie where a leaf does."""
+    parts: dict[int, tuple[Value, int, int]] = {}
+    for value in values:
+        if isinstance(value.op, Concat) and value.serial not in targets:
+            for part, axis, at in value.op.parts(value):
+                parts.setdefault(part.serial, (value, axis, at))
+    return parts
 
 
 def _sweep(group: Group, low: Lowering) -> None:
