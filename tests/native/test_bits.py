@@ -34,7 +34,7 @@ CLASSES = 10
 
 
 class Net:
-    """Convolutions, batch norm, pools, dropout and a dense layer, as a person's layers would write them."""
+    """Convolutions, batch norm, pools, what is padded, resized and joined, dropout and a dense layer."""
 
     def __init__(self, batch: int, training: bool) -> None:
         self.batch, self.training = batch, training
@@ -65,6 +65,8 @@ class Net:
     def logits(self, x: Value) -> Value:
         y = self.pool("max", ops.relu(self.norm(self.convolution(ops.cast(x) * (1 / 255), 24))))
         y = ops.relu(self.norm(self.convolution(y, 24)) + y)
+        coarse = ops.pad(self.pool("avg", y), 1, "reflect")
+        y = ops.concat(y, ops.resize(coarse, y.shape[1:-1], "linear"))
         y = self.pool("avg", ops.relu(self.convolution(y, 40, stride=2) + self.parameter(40)))
         y = ops.reshape(y, (self.batch, -1))
         if self.training:

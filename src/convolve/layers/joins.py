@@ -29,7 +29,16 @@ class Add(Layer):
 
 @dataclass(frozen=True)
 class Multiply(Layer):
-    """Product of two or more results whose shapes broadcast; what `*` between symbols means."""
+    """Product of two or more results whose shapes broadcast; what `*` between symbols means.
+
+    Squeeze and excitation (Hu, Shen and Sun, 2018) scales each channel by what is seen of all, at any rank:
+
+    >>> from convolve import AdaptiveAvgPool, Conv, Input, Model, ReLU, Sigmoid
+    >>> x = Input()
+    >>> scale = Sigmoid()(Conv(8, 1)(ReLU()(Conv(2, 1)(AdaptiveAvgPool(1)(x)))))
+    >>> Model(Net(x, x * scale), input_shape=(6, 6, 8)).output_shape
+    (6, 6, 8)
+    """
 
     name: str | None = None
 

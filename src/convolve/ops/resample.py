@@ -13,6 +13,7 @@ from convolve.errors import ShapeError
 from convolve.graph import Op, Shape, Value, apply, register
 from convolve.lowering import GRAIN, MOST_PIECES, Group, Lowering, offsets, table
 from convolve.native.kernels.resample import Resample as ResampleKernel
+from convolve.ops.reduce import mean, reshape_to
 from convolve.program import Argument, At, Buffer
 from convolve.window import Pads, per_dimension
 
@@ -283,6 +284,8 @@ def resize(value: Value, size: int | tuple[int, ...], mode: str = "nearest") -> 
     sizes = _spatial(value, "resizing")
     _one_of(mode, RESIZINGS)
     wanted = per_dimension(size, len(sizes), "size")
+    if mode == "area" and set(wanted) == {1}:
+        return reshape_to(mean(value, range(1, len(sizes) + 1)), (value.shape[0], *wanted, value.shape[-1]))
     return apply(Resample(tuple(Map(mode, n, m) for n, m in zip(sizes, wanted, strict=True))), value)
 
 

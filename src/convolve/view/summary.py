@@ -196,6 +196,10 @@ def multiply_adds(value: Value) -> int:
 # receptive fields
 
 
+FAR = 1 << 40
+"""An interval from here back to its negative sees nothing."""
+
+
 @dataclass(frozen=True, eq=False)
 class Interval:
     """Position o of one dimension sees the input's positions low[o] .. high[o]. One interval may stand for all.
@@ -210,7 +214,7 @@ class Interval:
     @property
     def size(self) -> int:
         """Input positions that one of the positions sees, at most."""
-        return int((self.high - self.low).max()) + 1
+        return max(0, int((self.high - self.low).max()) + 1)
 
     def at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """First and last input position that each of `positions` sees."""
@@ -221,9 +225,17 @@ class Interval:
 
     def slid(self, kernel: int, stride: int, dilation: int, pad: int, count: int) -> Interval:
         """What the positions of a window over these positions see."""
-        taps = np.arange(count)[:, None] * stride - pad + np.arange(kernel) * dilation
-        low, high = self.at(taps)
+        places = np.arange(count)[:, None] * stride - pad + np.arange(kernel) * dilation
+        low, high = self.at(places)
         return Interval(low.min(1), high.max(1), self.jump * stride)
+
+    def spread(self, kernel: int, stride: int, dilation: int, pad: int, count: int) -> Interval:
+        """What the positions see onto which a transposed window spreads these: those with a tap there."""
+        places = np.arange(count)[:, None] + pad - np.arange(kernel) * dilation
+        reached = places % stride == 0
+        low, high = self.at(places // stride)
+        low, high = low.min(1, where=reached, initial=FAR), high.max(1, where=reached, initial=-FAR)
+        return Interval(low, high, self.jump / stride)
 
     def moved(self, start: int, count: int) -> Interval:
         """What `count` positions from `start` on see; before the first and behind the last there is padding."""
@@ -296,12 +308,13 @@ def _laid_out(value: Value, field: Field) -> bool:
 
 
 def _sliding(value: Value, field: Field) -> Field:
-    assert isinstance(value.op, (Convolution, Pool))
+    assert isinstance(value.op, (Convolution, InputGradient, Pool))
     window: Window = value.op.window
     if window.rank != len(field) or not _laid_out(value.inputs[0], field):
         return _mixing(value, field)
+    move = Interval.spread if isinstance(value.op, InputGradient) else Interval.slid
     dims = zip(*(field, window.kernel, window.stride, window.dilation, window.pads, value.shape[1:-1]), strict=True)
-    return tuple(i.slid(k, stride, dilation, lo, count) for i, k, stride, dilation, (lo, _), count in dims)
+    return tuple(move(i, k, stride, dilation, lo, count) for i, k, stride, dilation, (lo, _), count in dims)
 
 
 def _resampling(value: Value, field: Field) -> Field:
@@ -341,7 +354,7 @@ def _cutting(value: Value, field: Field) -> Field:
 
 RULES: dict[type, Callable[[Value, Field], Field]] = {
     **dict.fromkeys((Pointwise, Broadcast, Dropout), _keeping),
-    **dict.fromkeys((Convolution, Pool), _sliding),
+    **dict.fromkeys((Convolution, InputGradient, Pool), _sliding),
     **dict.fromkeys((Softmax, Reduce), _channels_only),
     Concat: _joining,
     Resample: _resampling,
