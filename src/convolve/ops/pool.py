@@ -62,7 +62,7 @@ class Pool(Op):
         pairs = zip(self.counted, self.window.pads, strict=False)
         part = all(0 <= a <= lo and 0 <= b <= hi for (a, b), (lo, hi) in pairs)
         if len(self.counted) not in (0, self.window.rank) or not part:
-            raise ShapeError(f"padding {self.counted} cannot count, where all there is are {self.window.pads}: {x}")
+            raise ShapeError(f"the padding that counts, {self.counted}, is not within {self.window.pads} around {x}")
         return (x[0], *output, x[-1])
 
     def divisor(self, size: tuple[int, ...]) -> np.ndarray:
@@ -154,7 +154,7 @@ class PoolGradient(Op):
         dy, result = low.plain(y.inputs[1]), low.result(y)
         size, output, channels = y.shape[1:-1], dy.shape[1:-1], y.shape[-1]
         rows, readers = gathers(self.window.readers(size), row_major(output), result.strides[1:-1])
-        blocks = _blocks(self.window, size, channels, rows, readers)
+        blocks = _blocks(self, y.shape, rows, readers)
         arguments: dict[str, Argument] = {
             "dy": At(dy.memory, dy.start),
             "y": At(result.memory, result.start),
@@ -210,17 +210,18 @@ def gathers(reaches: Sequence[Reach], source: Sequence[int], target: Sequence[in
     return np.stack([first, places, (ends - length)[kind], length[kind]], 1), np.concatenate(lists)
 
 
-def _blocks(window: Window, size: tuple[int, ...], channels: int, rows: np.ndarray, readers: np.ndarray) -> np.ndarray:
+def _blocks(op: PoolGradient, x: Shape, rows: np.ndarray, readers: np.ndarray) -> np.ndarray:
     """Pieces of a gradient: runs (first, end) of input positions and, behind each, of the windows that read them.
 
-    They end where windows begin, along the first dimension that has any length. Where windows overlap, a block has
-    so many that those of its neighbour, whose winners it looks for as well, are few beside them.
+    They end where windows begin, along the first dimension that has any length. For a maximum, windows that reach into
+    two blocks are looked at twice: blocks are so large that these are few.
     """
+    size, window = x[1:-1], op.window
     output = window.output(size)
     axis = next((i for i, n in enumerate(size) if n > 1), 0)
-    overlap = -(-window.extent[axis] // window.stride[axis]) - 1
+    overlap = -(-window.extent[axis] // window.stride[axis]) - 1 if op.kind == "max" else 0
     most = output[axis] // max(1, 4 * overlap)
-    work = (math.prod(output) * window.taps + math.prod(size)) * channels
+    work = (math.prod(output) * window.taps + math.prod(size)) * x[-1]
     parts = max(1, min(most, work // (2 * READS)))
     cuts = np.arange(parts + 1) * output[axis] // parts * window.stride[axis] - window.pads[axis][0]
     cuts[0], cuts[-1] = 0, size[axis]
