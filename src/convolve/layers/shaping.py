@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -50,9 +51,7 @@ class Reshape(Layer):
                 f"{scope.title}: shape holds the sizes of one sample, each at least 1, without the batch; one may be "
                 f"-1, as in (7, 7, -1). Received: shape={given!r}"
             )
-        features, rest = x.size // x.shape[0], 1
-        for n in given:
-            rest *= abs(n)
+        features, rest = x.size // x.shape[0], math.prod(abs(n) for n in given)
         if features % rest or (-1 not in given and rest != features):
             raise ShapeError(
                 f"{scope.title}: a sample of shape {x.shape[1:]} has {features:,} elements, which do not fit. "
