@@ -738,7 +738,7 @@ def specs_of(name: str, batch: int, training: bool) -> set[Any]:
 KERNELS = {
     # net: kernels to predict, and to train
     "mlp": (4, 17),
-    "lenet5": (7, 25),
+    "lenet5": (7, 26),
     "mnist_cnn": (8, 30),
     "digits": (12, 42),
     "resnet20": (14, 44),

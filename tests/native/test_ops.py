@@ -88,7 +88,7 @@ def test_graphs_at_random(made: RandomGraph) -> None:
 # convolutions and pools over any legal window
 
 Sized = tuple[Window, tuple[int, ...]]
-CONVOLUTION_SPECS = 24
+CONVOLUTION_SPECS = 28
 GROUPED_SPECS = 40
 POOL_SPECS = 16
 

@@ -72,7 +72,12 @@ def lower_filter_gradient(y: Value, low: Lowering, window: Window, x: Buffer, dy
     }
     for column, width in column_spans(filters):
         rows, vectors = tile_shape(host(), width)
-        rows = min((rows, -(-rows // 2)), key=lambda r: -(-run // r) * max(r * vectors, CHAINS))
+        # Runs of at most half a tile share one.
+        together = max(1, min(rows // run, len(runs)))
+        if together == 1:
+            rows = min((rows, -(-rows // 2)), key=lambda r: -(-run // r) * max(r * vectors, CHAINS))
+        else:
+            rows = run
         here: dict[str, Argument] = {
             "dy": At(dy.memory, dy.start + column),
             "y": At(target, column * len(runs) * run),
@@ -80,8 +85,8 @@ def lower_filter_gradient(y: Value, low: Lowering, window: Window, x: Buffer, dy
             "columns": width,
         }
         flops = 2 * y.size // filters * width * math.prod(dy.shape[:-1])
-        spec, name = FilterGradient(rows, vectors, gathered), f"direct, {slices} slices"
-        pieces = slices * groups * panel_count(width) * len(runs)
+        spec, name = FilterGradient(together, rows, vectors, gathered), f"direct, {slices} slices"
+        pieces = slices * groups * panel_count(width) * -(-len(runs) // together)
         low.call(spec, arguments | here, pieces, target, name, flops, spare + 2 * PANEL, disjoint=True)
     if slices > 1:
         join_slices(low, "sum", At(target), 1, slices, size, result.memory)

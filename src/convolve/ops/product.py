@@ -14,7 +14,7 @@ import numpy as np
 from convolve.lowering import MOST_PIECES, Group, Lowering, epilogue_inputs, offsets, panel_count, table
 from convolve.native.kernels.depthwise import Depthwise
 from convolve.native.kernels.expression import Formula
-from convolve.native.kernels.gemm import Gemm, tile_shape
+from convolve.native.kernels.gemm import UNROLL, Gemm, tile_shape
 from convolve.native.target import PANEL, host
 from convolve.program import Argument, At, Buffer
 
@@ -113,7 +113,7 @@ def _span_of(
     channels, filters = x.shape[-1] // groups, y.shape[-1] // groups
     rows, vectors = tile_shape(host(), columns)
     tables = _Tables.of(group, low, x, axes, y, rows, channels, column)
-    spec = Gemm(rows, vectors, tables.epilogue)
+    spec = Gemm(rows, vectors, _unroll(tables.run), tables.epilogue)
     panel_size = math.prod(a.kernel for a in axes) * channels * PANEL
     stacks = y.shape[0] // tables.together
     flops = 2 * y.shape[0] * math.prod(a.positions for a in axes) * groups * columns * tables.reduction
@@ -147,6 +147,8 @@ class _Tables:
     tiles: int
     reduction: int
     """Multiply-adds of one output."""
+    run: int
+    """How many of them follow each other."""
 
     @classmethod
     def of(
@@ -195,7 +197,12 @@ class _Tables:
             "y_stack": together * y.strides[0],
         }
         formula = Formula(kinds, group.steps, group.results)
-        return cls(arguments, formula, together, len(reach), len(reductions) * run)
+        return cls(arguments, formula, together, len(reach), len(reductions) * run, run)
+
+
+def _unroll(run: int) -> int:
+    """Steps that follow each other: threes for a short run of threes, as of three taps or three channels."""
+    return 3 if run in (3, 6, 9) else UNROLL
 
 
 def _together(images: int, pixels: int) -> int:

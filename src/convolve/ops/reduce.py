@@ -63,6 +63,9 @@ class Reduce(Op):
         """Reduce the innermost run of axes first; what cannot be walked in one stride takes another stage."""
         y = group.anchor
         assert y is not None
+        if len(group.outputs) > 1:
+            self._lower_together(group, low)
+            return
         shape = y.inputs[0].shape
         steps, results = group.steps, group.results
         inputs: list[Buffer | float]
@@ -71,13 +74,7 @@ class Reduce(Op):
             inputs, shape = [*packed], packed[0].shape
         else:
             inputs = constants_or_buffers(low, group.inputs)
-        strides = [aligned_strides(b, shape) for b in inputs if isinstance(b, Buffer)]
-        dims = joined(
-            [
-                Dimension(n, along, i in self.axes)
-                for i, (n, along) in enumerate(zip(shape, zip(*strides, strict=True), strict=True))
-            ]
-        )
+        dims = self._dimensions(inputs, shape)
         result = low.result(y)
         if not any(d.reduced for d in dims):
             left = iter(result.strides)
@@ -90,6 +87,30 @@ class Reduce(Op):
             inputs, steps, results = [_vector(memory)], (), (0,)
         if memory is not result.memory:
             low.copy(Buffer(memory, result.shape, row_major(result.shape)), result)
+
+    def down_columns(self, y: Value) -> bool:
+        """Whether this sums over all dimensions but the channels: several such sums of equal values take one pass."""
+        *rows, columns = y.inputs[0].shape
+        return self.kind == "sum" and tuple(self.axes) == tuple(range(len(rows))) and min(math.prod(rows), columns) > 1
+
+    def _lower_together(self, group: Group, low: Lowering) -> None:
+        """Sums down the columns of one shape: their results lie one behind the other."""
+        assert group.anchor is not None
+        inputs = constants_or_buffers(low, group.inputs)
+        dims = self._dimensions(inputs, group.anchor.inputs[0].shape)
+        name = f"{group.anchor.label or group.anchor.serial}.together"
+        memory, _ = _reduce_columns(low, self.kind, inputs, dims, group.steps, group.results, name, None)
+        for i, value in enumerate(group.outputs):
+            low.alias(value, Buffer(memory, value.shape, (1,), i * value.size))
+
+    def _dimensions(self, inputs: Sequence[Buffer | float], shape: Shape) -> list[Dimension]:
+        strides = [aligned_strides(b, shape) for b in inputs if isinstance(b, Buffer)]
+        return joined(
+            [
+                Dimension(n, along, i in self.axes)
+                for i, (n, along) in enumerate(zip(shape, zip(*strides, strict=True), strict=True))
+            ]
+        )
 
     def _over_panels(self, group: Group, low: Lowering) -> bool:
         """A sum over all of filter gradients may include their empty lanes: they hold zeros."""
@@ -195,8 +216,9 @@ def _contiguous(dims: Sequence[tuple[int, bool]]) -> list[Dimension]:
     return joined([Dimension(n, (s,), reduced) for (n, reduced), s in zip(dims, steps, strict=True)])
 
 
-def _target(low: Lowering, name: str, size: int, done: bool, result: Buffer) -> Memory:
-    return result.memory if done and result.contiguous and not result.start else low.temporary(name, size)
+def _target(low: Lowering, name: str, size: int, done: bool, result: Buffer | None) -> Memory:
+    fits = done and result is not None and result.contiguous and not result.start
+    return result.memory if result is not None and fits else low.temporary(name, size)
 
 
 def _reduce_rows(
@@ -245,9 +267,12 @@ def _reduce_columns(
     steps: tuple[Step, ...],
     results: tuple[int, ...],
     name: str,
-    result: Buffer,
+    result: Buffer | None,
 ) -> tuple[Memory, list[Dimension]]:
-    """Reduce the innermost run of reduced dimensions, in slices; the last dimension is the columns."""
+    """Reduce the innermost run of reduced dimensions, in slices; the last dimension is the columns.
+
+    Several `results` lie one behind the other.
+    """
     columns = dims[-1]
     stop = builtins.max(i for i, d in enumerate(dims) if d.reduced) + 1
     start = stop
@@ -262,22 +287,23 @@ def _reduce_columns(
     space = Space(segments, mid, mid, columns.size, columns.size, whole, row, columns.strides)
     left = _contiguous([*((d.size, d.reduced) for d in outer), (columns.size, False)])
     done = not any(d.reduced for d in left)
-    memory = _target(low, name, count * columns.size, done, result)
-    partial = memory if slices == 1 else low.temporary(f"{name}.slices", count * slices * columns.size)
+    width = len(results) * columns.size
+    memory = _target(low, name, count * width, done, result)
+    partial = memory if slices == 1 else low.temporary(f"{name}.slices", count * slices * width)
     buffers = [b for b in inputs if isinstance(b, Buffer)]
     kinds, arguments = operands(inputs, space, buffers)
     arguments |= space.arguments | {
         "segments": segments * count,
         "pieces": count,
         "slices": slices,
-        "out_size": columns.size,
+        "out_size": width,
         "out": At(partial),
     }
     arguments["segments"] = segments
     spec = ColumnReduce(kind, Formula(kinds, steps, results))
     low.call(spec, arguments, count * slices, partial, f"{kind} of columns, {slices} slices")
     if slices > 1:
-        join_slices(low, kind, At(partial), count, slices, columns.size, memory)
+        join_slices(low, kind, At(partial), count, slices, width, memory)
     return memory, left
 
 

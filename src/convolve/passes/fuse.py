@@ -45,7 +45,7 @@ def fuse(graph: Graph, fused: bool = True) -> list[Group]:
     groups = [g for g in groups if g.outputs[0].serial not in absorbed]
     final = _final(groups, {value.serial for _, value in graph.updates})
     groups.sort(key=lambda g: (g.outputs[0].serial in final, g.outputs[0].serial))
-    return _paired(groups, final) if fused else groups
+    return _paired(_summed_together(groups), final) if fused else groups
 
 
 def _final(groups: list[Group], updates: set[int]) -> set[int]:
@@ -61,6 +61,29 @@ def _final(groups: list[Group], updates: set[int]) -> set[int]:
 def _reads(group: Group) -> tuple[Value, ...]:
     """What a group needs to have been computed."""
     return (*group.inputs, *(group.anchor.inputs if group.anchor else ()))
+
+
+def _summed_together(groups: list[Group]) -> list[Group]:
+    """Join sums down the columns of the same values: one pass for both (a norm's gradients of scale and shift)."""
+    result: dict[int, Group] = {}
+    waiting: dict[int, int] = {}
+    for place, group in enumerate(groups):
+        reads = {v.serial for v in _reads(group)}
+        # Whoever needs a sum closes it: what comes later cannot be computed with it.
+        waiting = {s: at for s, at in waiting.items() if not reads & {v.serial for v in result[at].outputs}}
+        result[place] = group
+        if (
+            group.anchor is None
+            or not isinstance(group.anchor.op, Reduce)
+            or not group.anchor.op.down_columns(group.anchor)
+        ):
+            continue
+        whole = [v.serial for v in group.inputs if v.shape == group.anchor.inputs[0].shape]
+        earlier = next((waiting[s] for s in whole if s in waiting), None)
+        if earlier is not None:
+            result[place] = _chained(result.pop(earlier), group)
+        waiting = {s: at for s, at in waiting.items() if at != earlier} | dict.fromkeys(whole, place)
+    return list(result.values())
 
 
 def _paired(groups: list[Group], final: set[int]) -> list[Group]:
@@ -117,7 +140,7 @@ def _chained(first: Group, second: Group) -> Group:
 
     steps += [(f, *(found(o) for o in operands)) for f, *operands in second.steps]
     return Group(
-        None,
+        first.anchor,
         tuple(inputs),
         tuple(steps),
         (*results, *(found(r) for r in second.results)),

@@ -3,11 +3,11 @@
     dW[run + k, v] = sum over segments, i of X[x[segment] + start[run] + k + i * x_step] * dY[y[segment] + v + i *
     y_step]
 
-Rows are consecutive elements of a tap run (one pointer, constant offsets), the reduction walks image rows, columns
-are one panel of filters. A piece is one (slice of segments, panel, run); it goes through its segments in chunks that
-stay in cache, keeping its sums in the result, so that each sum is one chain whatever the chunk. Where a run has many
-tiles, a chunk's panel of dY is first brought together in scratch: left in place, its lines would fall on a few sets
-of the cache.
+Rows are consecutive elements of a tap run (one pointer, constant offsets), or of several short ones together, the
+reduction walks image rows, columns are one panel of filters. A piece is one (slice of segments, panel, run); it goes
+through its segments in chunks that stay in cache, keeping its sums in the result, so that each sum is one chain
+whatever the chunk. Where a run has many tiles, a chunk's panel of dY is first brought together in scratch: left in
+place, its lines would fall on a few sets of the cache.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from convolve.native.target import PANEL
 
 @dataclass(frozen=True)
 class FilterGradient:
-    """Register tile: rows x vectors of one panel; `gathered` brings dY's panel together first."""
+    """Register tile: `together` runs x rows x vectors of one panel; `gathered` brings dY's panel together first."""
 
+    together: int
     rows: int
     vectors: int
     gathered: bool
@@ -39,12 +40,17 @@ class FilterGradient:
         )
 
     def emit(self, k: Kernel) -> None:
-        run, rest = k.piece % k.runs, k.piece // k.runs
+        blocks = (k.runs + (self.together - 1)) // self.together
+        run, rest = k.piece % blocks * self.together, k.piece // blocks
         panel, rest = rest % k.panels, rest // k.panels
         group, part = rest % k.groups, rest // k.groups
         column = panel * PANEL
-        x, dy = k.x + (group * k.x_group + (k.run + run).load()), k.dy + (group * k.dy_group + column)
-        y = k.y + (part * k.slice_size + group * k.y_group + ((panel * k.runs + run) * k.length) * PANEL)
+        dy = k.dy + (group * k.dy_group + column)
+        y = k.y + (part * k.slice_size + group * k.y_group + panel * k.runs * k.length * PANEL)
+        # Runs past the last are computed as the first and written to scratch, and so are rows past a run's end.
+        numbers = [run + t for t in range(self.together)]
+        seen = [k.x + (group * k.x_group + (k.run + k.select(n < k.runs, n, k.lift(0))).load()) for n in numbers]
+        sums = [(n < k.runs, y + n * k.length * PANEL) for n in numbers]
         first, last = share(part, k.slices, k.segments)
         chunks = (last - first + (k.chunk - 1)) // k.chunk
         with k.range(chunks) as chunk:
@@ -54,14 +60,14 @@ class FilterGradient:
                 self._gather(k, dy, start, stop)
             tiles = (k.length + (self.rows - 1)) // self.rows
             with k.range(tiles) as tile:
-                self._tile(k, x, dy, y, tile * self.rows, k.columns - column, start, stop, chunk.equals(0))
+                self._tile(k, seen, dy, sums, tile * self.rows, k.columns - column, start, stop, chunk.equals(0))
 
     def _tile(
         self,
         k: Kernel,
-        x: Pointer,
+        x: list[Pointer],
         dy: Pointer,
-        y: Pointer,
+        y: list[tuple[Expr, Pointer]],
         row: Expr,
         left: Expr,
         start: Expr,
@@ -69,9 +75,12 @@ class FilterGradient:
         fresh: Expr,
     ) -> None:
         lanes = k.target.lanes
-        # Rows past the run's end are computed with the others and written to scratch.
         spare = k.scratch + k.spare
-        places = [k.choose(row + j < k.length, y + (row + j) * PANEL, spare) for j in range(self.rows)]
+        places = [
+            k.choose((row + j < k.length) & exists, run + (row + j) * PANEL, spare)
+            for exists, run in y
+            for j in range(self.rows)
+        ]
         zero = k.constant(0.0)
         sums = [
             [k.variable(k.select(fresh, zero, (place + v * lanes).vector())) for v in range(self.vectors)]
@@ -81,15 +90,15 @@ class FilterGradient:
         with k.range(stop, start) as segment:
             entry = k.segment + segment * 3
             count = (entry + 2).load()
-            xs = x + (entry.load() + row)
+            xs = [run + (entry.load() + row) for run in x]
             ys = k.scratch + gathered.get() if self.gathered else dy + (entry + 1).load()
             step = k.lift(PANEL) if self.gathered else k.dy_step
             gathered.set(gathered.get() + count * PANEL)
             with k.range(count) as i:
-                at = xs + i * k.x_step
+                rows = [run + (i * k.x_step + j) for run in xs for j in range(self.rows)]
                 values = [(ys + (i * step + v * lanes)).vector() for v in range(self.vectors)]
-                for j in range(self.rows):
-                    factor = (at + j).splat()
+                for j, row_at in enumerate(rows):
+                    factor = row_at.splat()
                     for v, value in enumerate(values):
                         sums[j][v].set(k.fma(factor, value, sums[j][v].get()))
         for j, place in enumerate(places):

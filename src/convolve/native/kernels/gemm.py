@@ -27,10 +27,11 @@ def tile_shape(target: Target, columns: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Gemm:
-    """Register tile and what is done with a sum before it is stored."""
+    """Register tile, how many steps of a run follow each other, and what is done with a sum before it is stored."""
 
     rows: int
     vectors: int
+    unroll: int
     epilogue: Formula
 
     @property
@@ -94,9 +95,9 @@ class Gemm:
                     for v, weight in enumerate(weights):
                         sums[j][v].set(k.fma(value, weight, sums[j][v].get()))
 
-            whole = stop - (stop - start) % UNROLL
-            with k.range(whole, start, step=UNROLL) as index:
-                for u in range(UNROLL):
+            whole = stop - (stop - start) % self.unroll
+            with k.range(whole, start, step=self.unroll) as index:
+                for u in range(self.unroll):
                     step(index + u)
             with k.range(stop, whole) as index:
                 step(index)
