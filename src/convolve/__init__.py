@@ -25,7 +25,8 @@ _LAYERS = (
     *("Conv", "ConvTranspose", "Dense"),
     *("MaxPool", "AvgPool", "LpPool", "GlobalMaxPool", "GlobalAvgPool", "AdaptiveAvgPool"),
     *("BatchNorm", "Dropout", "Normalize"),
-    *("ReLU", "LeakyReLU", "GELU", "SiLU", "Sigmoid", "Tanh", "Softmax"),
+    *("ReLU", "LeakyReLU", "PReLU", "ELU", "SELU", "GELU", "SiLU", "HardSwish", "HardSigmoid", "Sigmoid", "Tanh"),
+    *("Softplus", "Mish", "Softmax", "Clip"),
     *("Flatten", "Reshape", "Pad", "Upsample", "Add", "Concat", "Multiply"),
 )
 _HOMES = dict.fromkeys(_LAYERS, "convolve.layers") | {"Model": "convolve.model", "load": "convolve.model"}

@@ -11,11 +11,14 @@ import pytest
 
 import convolve
 from convolve import (
+    ELU,
     GELU,
+    SELU,
     AdaptiveAvgPool,
     Add,
     AvgPool,
     BatchNorm,
+    Clip,
     Concat,
     Conv,
     ConvTranspose,
@@ -24,17 +27,21 @@ from convolve import (
     Flatten,
     GlobalAvgPool,
     GlobalMaxPool,
+    HardSigmoid,
+    HardSwish,
     Input,
     Layer,
     LeakyReLU,
     LpPool,
     MaxPool,
+    Mish,
     Model,
     Multiply,
     Net,
     Normalize,
     Pad,
     Parallel,
+    PReLU,
     ReLU,
     Reshape,
     Residual,
@@ -42,6 +49,7 @@ from convolve import (
     Sigmoid,
     SiLU,
     Softmax,
+    Softplus,
     Tanh,
     Upsample,
     load,
@@ -53,6 +61,7 @@ from convolve.errors import ConvolveError, ShapeError
 from convolve.graph import Graph, Value, differentiate, evaluate, leaf
 from convolve.layers import VOCABULARY
 from convolve.native.cache import statistics
+from convolve.native.kernels.pointwise import Pointwise as PointwiseKernel
 from convolve.network import Network
 from convolve.ops.pointwise import TABLE
 from convolve.passes import compile_graph
@@ -142,6 +151,13 @@ EXAMPLES: dict[str, list[tuple[Layer, Shape]]] = {
         (AvgPool(3, stride=2, padding=((1, 2),), count_padding=True, dilation=2, ceil_mode=True), (12, 17)),
     ],
     "BatchNorm": [(BatchNorm(decay=0.6, epsilon=1e-3), shape) for shape in POINTWISE],
+    "Clip": [
+        *((Clip(-0.5, 0.75), shape) for shape in POINTWISE),
+        (Clip(0, 6), (3, 4)),
+        (Clip(low=-0.25), (3, 4)),
+        (Clip(high=0.25), (3, 4)),
+        (Clip(), (3, 4)),
+    ],
     "Concat": [(joined(Concat()), (5, 4, 3)), (joined(Concat(axis=1)), (5, 4, 3)), (joined(Concat()), (6,))],
     "Conv": [
         (Conv(5, 3), (11, 2)),
@@ -169,6 +185,7 @@ EXAMPLES: dict[str, list[tuple[Layer, Shape]]] = {
     ],
     "Dense": [(Dense(4), (7,)), (Dense(33, bias=False), (18,))],
     "Dropout": [(Dropout(0.3), (5,)), (Dropout(), (4, 3, 5)), (Dropout(0.0), (3, 2)), (Dropout(0.9), (2, 3, 2, 3))],
+    "ELU": [(ELU(alpha), shape) for alpha, shape in zip((1.0, 0.5, 2, 1.0), POINTWISE, strict=True)],
     "Expanded": [
         *((saved(Standardise(), shape), shape) for shape in [(4, 3), (5, 4, 2)]),
         *((saved(Blur(), shape), shape) for shape in [(5, 2), (4, 3, 3)]),
@@ -177,6 +194,8 @@ EXAMPLES: dict[str, list[tuple[Layer, Shape]]] = {
     "GELU": [(GELU(), shape) for shape in POINTWISE],
     "GlobalAvgPool": [(GlobalAvgPool(), shape) for shape in POINTWISE[1:]],
     "GlobalMaxPool": [(GlobalMaxPool(), shape) for shape in POINTWISE[1:]],
+    "HardSigmoid": [(HardSigmoid(), shape) for shape in POINTWISE],
+    "HardSwish": [(HardSwish(), shape) for shape in POINTWISE],
     "LeakyReLU": [(LeakyReLU(0.2), shape) for shape in POINTWISE],
     "LpPool": [
         (LpPool(2), (9, 3)),
@@ -191,12 +210,17 @@ EXAMPLES: dict[str, list[tuple[Layer, Shape]]] = {
         (MaxPool(2, stride=1), (4, 5, 4, 2)),
         (MaxPool((2, 3), stride=2, padding=((0, 1), (2, 0)), dilation=(3, 1), ceil_mode=True), (8, 7, 17)),
     ],
+    "Mish": [(Mish(), shape) for shape in POINTWISE],
     "Multiply": [(joined(Multiply()), (5, 4, 3)), (joined(Multiply()), (6,))],
     "Net": [(diamond(), (6, 5, 3)), (diamond(), (9, 2))],
     "Normalize": [
         (Normalize(), (3, 2)),
         (Normalize(0.5, 0.25), (3, 2, 1)),
         (Normalize((0.1, 0.2, 0.3), (1.0, 2.0, 4.0)), (4, 5, 3)),
+    ],
+    "PReLU": [
+        *((PReLU(), shape) for shape in POINTWISE),
+        (Sequential(Conv(16, 3), PReLU(0.5), Conv(3, 1), PReLU(-0.5)), (5, 4, 3)),
     ],
     "Pad": [
         (Pad(2), (5, 3)),
@@ -228,9 +252,11 @@ EXAMPLES: dict[str, list[tuple[Layer, Shape]]] = {
         (Sequential(Conv(4, 3, bias=False), BatchNorm(), ReLU(), Dropout(0.2), GlobalAvgPool(), Dense(3)), (9, 2)),
         (Sequential(Conv(16, 3, bias=False), BatchNorm(), ReLU(), Conv(16, 3), ReLU(), MaxPool(2)), (8, 8, 16)),
     ],
+    "SELU": [(SELU(), shape) for shape in POINTWISE],
     "SiLU": [(SiLU(), shape) for shape in POINTWISE],
     "Sigmoid": [(Sigmoid(), shape) for shape in POINTWISE],
     "Softmax": [(Softmax(), shape) for shape in POINTWISE],
+    "Softplus": [(Softplus(), shape) for shape in POINTWISE],
     "Tanh": [(Tanh(), shape) for shape in POINTWISE],
     "Upsample": [
         (Upsample(), (5, 3)),
@@ -416,6 +442,9 @@ def test_a_wrong_kernel_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
         (joined(Concat(axis=-4)), (6, 3), ["concat1", "one of their axes", "axis=-4"]),
         (GlobalAvgPool(), (5,), ["global_avg_pool1", "spatial dimension", "Received: input of shape (5,)"]),
         (Dropout(1.0), (5,), ["dropout1", "from 0 to below 1", "Received: rate=1.0"]),
+        (Clip(2, 1), (5,), ["clip1", "low must not be above high", "Received: low=2, high=1"]),
+        (Clip(high=float("nan")), (5,), ["clip1", "Received: low=None, high=nan"]),
+        (PReLU(float("inf")), (5,), ["prelu1", "a finite number", "Received: init=inf"]),
         (Normalize((0.0, 1.0)), (4, 3), ["normalize1", "mean has 2 entries for 3 channels", "Received"]),
         (joined(Concat(axis=0)), (4, 3), ["concat1", "axis 0 is the batch", "Received: axis=0"]),
         (Residual(Conv(4, 3)), (5, 3), ["residual1", "body gives (5, 4)", "shortcut", "Received"]),
@@ -712,6 +741,38 @@ def test_nan_is_the_largest_and_spoils_means_and_norms(layer: Layer) -> None:
     y, _ = pooled(layer, 1, float("nan"), 0, 0)
     assert np.isnan(y[0])
     assert y[1:] in ([], [0])
+
+
+# activations
+
+ACTIVATIONS = (
+    *(ReLU(), LeakyReLU(), PReLU(), ELU(), SELU(), GELU(), SiLU(), Mish(), Softplus(), Sigmoid(), Tanh()),
+    *(HardSwish(), HardSigmoid(), Clip(0, 6), Clip(-2), Clip(high=2)),
+)
+
+
+@pytest.mark.parametrize("layer", ACTIVATIONS, ids=str)
+def test_activations_are_finite_far_from_zero_and_let_nan_through(layer: Layer) -> None:
+    """What a branch that is not taken would overflow to is no part of a slope."""
+    far = (-1e30, -100, -89, -20, -1e-30, 0, 1e-30, 20, 89, 100, 1e30)
+    y, slope = pooled(layer, *far)
+    assert np.isfinite(y).all()
+    assert np.isfinite(slope).all()
+    for x, value, steep in zip(far, *pooled(layer, *far), strict=True):
+        assert ([value], [steep]) == pooled(layer, x)
+    assert np.isnan(pooled(layer, float("nan"))[0]).all()
+    rise = slope[0], slope[-1]
+    low = {LeakyReLU: 0.01, PReLU: 0.25}.get(type(layer), float(layer == Clip(high=2)))
+    high = 0.0 if layer in (Sigmoid(), Tanh(), HardSigmoid(), Clip(0, 6), Clip(high=2)) else 1.0
+    np.testing.assert_allclose(rise, (low, 1.0507009873554805 if layer == SELU() else high), rtol=1e-6)
+
+
+@pytest.mark.parametrize("layer", ACTIVATIONS, ids=str)
+def test_activations_are_computed_with_the_convolution_before_them(layer: Layer) -> None:
+    network = Sketch(Sequential(Conv(16, 3), layer, Conv(16, 3)), (8, 8, 16))
+    calls = compile_graph(network.executable("", lambda: Graph({"y": network.forward(2).output}))).calls
+    sweeps = [call.spec.formula for call in calls if isinstance(call.spec, PointwiseKernel)]
+    assert [formula.steps for formula in sweeps] == [(("cast", 0),)]  # of the images, into margins
 
 
 # how many kernels a net needs

@@ -42,6 +42,7 @@ def erf(x: Array) -> Array:
 
 REFERENCE: dict[str, Callable[[Array], Array]] = {
     "exp": np.exp,
+    "expm1": np.expm1,
     "log": np.log,
     "tanh": np.tanh,
     "erf": erf,
@@ -55,6 +56,11 @@ SPECIAL: dict[str, dict[float, float]] = {
         **dict.fromkeys([-104.0, -1e30, -INF], 0.0),
         -103.9: LEAST,
         NAN: NAN,
+    },
+    "expm1": {
+        **{x: x for x in (0.0, LEAST, -LEAST, 2.0**-30, -(2.0**-30), INF, NAN)},
+        **dict.fromkeys([88.72284, 1e30], INF),
+        **dict.fromkeys([-18.0, -1e30, -INF], -1.0),
     },
     "log": {0.0: -INF, 1.0: 0.0, INF: INF, **dict.fromkeys([-LEAST, -1.0, -INF, NAN], NAN)},
     "tanh": {0.0: 0.0, LEAST: LEAST, NAN: NAN, **dict.fromkeys([9.1, 1e30, INF], 1.0)},

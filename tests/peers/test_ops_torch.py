@@ -12,13 +12,38 @@ import numpy as np
 import pytest
 from helpers import Array, assert_close, leaf_for, normal, run
 
-from convolve import AvgPool, ConvTranspose, GlobalAvgPool, GlobalMaxPool, Layer, LpPool, MaxPool, Model, ops
+from convolve import (
+    ELU,
+    GELU,
+    SELU,
+    AvgPool,
+    Clip,
+    ConvTranspose,
+    GlobalAvgPool,
+    GlobalMaxPool,
+    HardSigmoid,
+    HardSwish,
+    Layer,
+    LeakyReLU,
+    LpPool,
+    MaxPool,
+    Mish,
+    Model,
+    PReLU,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+    ops,
+)
 from convolve.graph import Value, apply, differentiate
 from convolve.layers import Construction, Scope
 from convolve.ops.convolution import Convolution, convolve, transposed
 from convolve.ops.norm import BatchNormalize, moments
 from convolve.ops.pool import Pool
-from convolve.ops.softmax import CrossEntropy, Softmax
+from convolve.ops.softmax import CrossEntropy
 from convolve.window import resolve
 
 torch: Any = pytest.importorskip("torch")
@@ -159,8 +184,14 @@ def function(name: str, rank: int) -> Callable[..., Any]:
     return found
 
 
-def built(layer: Layer) -> Callable[[Value], Value]:
-    return lambda x: layer.build(Scope(Construction(training=False)), x)
+def built(layer: Layer, *names: str, training: bool = False) -> Callable[..., Value]:
+    """What a layer writes, its parameters given by name."""
+
+    def make(x: Value, *parameters: Value) -> Value:
+        leaves = dict(zip(names, parameters, strict=True))
+        return layer.build(Scope(Construction(training, leaves=leaves)), x)
+
+    return make
 
 
 def outputs(layer: Layer, shape: tuple[int, ...]) -> tuple[slice, ...]:
@@ -348,37 +379,58 @@ def test_cross_entropy(classes: int, smoothing: float) -> None:
     )
 
 
-@pytest.mark.parametrize("shape", [(5, 10), (3, 4, 7)], ids=str)
-def test_softmax(shape: tuple[int, ...]) -> None:
-    compare(
-        lambda x: apply(Softmax(), x),
-        lambda x: torch.softmax(x, 1),  # channels are second there
-        normal(shape) * 3,
-    )
-
-
-ACTIVATIONS: dict[str, tuple[Callable[[Value], Value], Callable[[Any], Any]]] = {
-    "relu": (ops.relu, torch.relu),
-    "leaky_relu": (
-        lambda x: ops.where(ops.greater(x, 0.0), x, x * 0.2),
-        lambda x: torch.nn.functional.leaky_relu(x, 0.2),
-    ),
-    "sigmoid": (ops.sigmoid, torch.sigmoid),
-    "tanh": (ops.tanh, torch.tanh),
-    "gelu": (lambda x: x * (ops.erf(x * math.sqrt(0.5)) * 0.5 + 0.5), torch.nn.functional.gelu),
-    "silu": (lambda x: x * ops.sigmoid(x), torch.nn.functional.silu),
-    "erf": (ops.erf, torch.erf),
-    "exp": (ops.exp, torch.exp),
-    "log": (lambda x: ops.log(ops.square(x) + 0.1), lambda x: torch.log(x**2 + 0.1)),
-    "sqrt": (lambda x: ops.sqrt(ops.absolute(x) + 0.1), lambda x: torch.sqrt(x.abs() + 0.1)),
-    "reciprocal": (lambda x: 1.0 / (ops.square(x) + 1.0), lambda x: 1 / (x**2 + 1)),
-    "clip": (lambda x: ops.minimum(ops.maximum(x, -1.0), 1.5), lambda x: x.clamp(-1, 1.5)),
+ACTIVATIONS: dict[Layer, Callable[[Any], Any]] = {
+    ReLU(): torch.nn.ReLU(),
+    LeakyReLU(): torch.nn.LeakyReLU(),
+    LeakyReLU(0.2): torch.nn.LeakyReLU(0.2),
+    ELU(): torch.nn.ELU(),
+    ELU(0.3): torch.nn.ELU(0.3),
+    SELU(): torch.nn.SELU(),
+    GELU(): torch.nn.GELU(),
+    SiLU(): torch.nn.SiLU(),
+    HardSwish(): torch.nn.Hardswish(),
+    HardSigmoid(): torch.nn.Hardsigmoid(),
+    Sigmoid(): torch.nn.Sigmoid(),
+    Tanh(): torch.nn.Tanh(),
+    Softplus(): torch.nn.Softplus(threshold=60),
+    Mish(): torch.nn.Mish(),
+    Softmax(): torch.nn.Softmax(1),
+    Clip(0, 6): torch.nn.ReLU6(),
+    Clip(-1, 1.5): lambda x: x.clamp(-1, 1.5),
+    Clip(low=-1): lambda x: x.clamp(min=-1),
+    Clip(high=0.5): lambda x: x.clamp(max=0.5),
 }
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activation(name: str) -> None:
-    make, theirs = ACTIVATIONS[name]
+@pytest.mark.parametrize("rank", [0, 1, 2, 3])
+@pytest.mark.parametrize("layer", ACTIVATIONS, ids=str)
+def test_activation(layer: Layer, rank: int) -> None:
+    """Numbers of every size: straight pieces, bends and where exponentials overflow."""
+    x = normal((4, *SIZES.get(rank, ()), 11)) * np.float32([0.1, 1, 3, 10, 40] * 2 + [100])
+    compare(built(layer), ACTIVATIONS[layer], x)
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2, 3])
+def test_prelu(rank: int) -> None:
+    x, slope = normal((4, *SIZES.get(rank, ()), 11)), normal((11,), 1)
+    compare(built(PReLU(), "slope"), torch.nn.functional.prelu, x, slope, kinds="ip")
+    module = torch.nn.PReLU(11)
+    assert (Model(PReLU(), x.shape[1:]).parameters["prelu1.slope"] == module.weight.detach().numpy()).all()
+
+
+FUNCTIONS: dict[str, tuple[Callable[[Value], Value], Callable[[Any], Any]]] = {
+    "erf": (ops.erf, torch.erf),
+    "exp": (ops.exp, torch.exp),
+    "expm1": (ops.expm1, torch.expm1),
+    "log": (lambda x: ops.log(ops.square(x) + 0.1), lambda x: torch.log(x**2 + 0.1)),
+    "sqrt": (lambda x: ops.sqrt(ops.absolute(x) + 0.1), lambda x: torch.sqrt(x.abs() + 0.1)),
+    "reciprocal": (lambda x: 1.0 / (ops.square(x) + 1.0), lambda x: 1 / (x**2 + 1)),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_function(name: str) -> None:
+    make, theirs = FUNCTIONS[name]
     compare(make, theirs, normal((3, 37)) * 3)
 
 

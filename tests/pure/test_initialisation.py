@@ -11,7 +11,7 @@ from helpers import Array
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convolve import Conv, ConvTranspose, Dense, ReLU, Sequential
+from convolve import Conv, ConvTranspose, Dense, PReLU, ReLU, Sequential
 from convolve.errors import ShapeError
 from convolve.graph import Value, evaluate, leaf
 from convolve.layers import Construction, Layer, Parameter, Scope
@@ -163,11 +163,14 @@ def test_activations_keep_their_variance_through_a_deep_relu_net(name: str) -> N
     assert abs(np.mean(found) / 2 - 1) <= 4 * spread < 0.8
 
 
-def test_zeros_ones_and_what_is_unknown() -> None:
+def test_zeros_ones_numbers_and_what_is_unknown() -> None:
     random = np.random.default_rng(0)
     for init in INITS:
         sample = Parameter((3, 4), init, 4, 3, True).sample(random)
         assert (sample.shape, sample.dtype) == ((3, 4), np.float32)
         assert (len(np.unique(sample)) == 1) == (init in ("zeros", "ones"))
+    np.testing.assert_array_equal(Parameter((2,), 0.25, 1, 1, False).sample(random), np.float32([0.25, 0.25]))
     with pytest.raises(ShapeError, match=r"init must be one of he_normal, .*Received: init='orthogonal'"):
         built(Dense(3, init="orthogonal"), (4,))
+    with pytest.raises(ShapeError, match=r"prelu1: init must be .* a finite number\. Received: init=nan"):
+        built(Sequential(PReLU(math.nan)), (4,))

@@ -46,6 +46,7 @@ FLAT: dict[str, Callable[..., float]] = {
     "where": lambda c, a, b: a if c else b,
     "cast": float,
     "exp": math.exp,
+    "expm1": math.expm1,
     "log": math.log,
     "tanh": math.tanh,
     "erf": math.erf,

@@ -1,6 +1,22 @@
 """The vocabulary of nets. A layer is a small frozen dataclass that writes ops on a graph once it meets its input."""
 
-from convolve.layers.activations import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
+from convolve.layers.activations import (
+    ELU,
+    GELU,
+    SELU,
+    Clip,
+    HardSigmoid,
+    HardSwish,
+    LeakyReLU,
+    Mish,
+    PReLU,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
 from convolve.layers.base import Construction, Input, Layer, Parameter, Row, Scope, Symbol
 from convolve.layers.convolution import Conv, ConvTranspose, Dense
 from convolve.layers.expanded import Expanded
@@ -10,12 +26,15 @@ from convolve.layers.pooling import AdaptiveAvgPool, AvgPool, GlobalAvgPool, Glo
 from convolve.layers.shaping import Flatten, Pad, Reshape, Upsample
 
 __all__ = [
+    "ELU",
     "GELU",
+    "SELU",
     "VOCABULARY",
     "AdaptiveAvgPool",
     "Add",
     "AvgPool",
     "BatchNorm",
+    "Clip",
     "Concat",
     "Construction",
     "Conv",
@@ -26,14 +45,18 @@ __all__ = [
     "Flatten",
     "GlobalAvgPool",
     "GlobalMaxPool",
+    "HardSigmoid",
+    "HardSwish",
     "Input",
     "Layer",
     "LeakyReLU",
     "LpPool",
     "MaxPool",
+    "Mish",
     "Multiply",
     "Net",
     "Normalize",
+    "PReLU",
     "Pad",
     "Parallel",
     "Parameter",
@@ -46,6 +69,7 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softplus",
     "Symbol",
     "Tanh",
     "Upsample",

@@ -81,7 +81,7 @@ class Parameter:
     """A learnt array: its shape, how it starts, and whether weight decay applies to it."""
 
     shape: Shape
-    init: str
+    init: str | float
     fan_in: int | float
     fan_out: int | float
     decay: bool
@@ -92,8 +92,11 @@ class Parameter:
         `fan_in` is how many products an output sums, on average, `fan_out` how many outputs an input reaches.
 
         `he_normal`: variance 2 / fan_in (He et al., 2015); `glorot_uniform`: 6 / (fan_in + fan_out) as the squared
-        limit (Glorot and Bengio, 2010); `lecun_normal`: variance 1 / fan_in; `zeros`; `ones`.
+        limit (Glorot and Bengio, 2010); `lecun_normal`: variance 1 / fan_in; `zeros`; `ones`; a number
+        is every element's.
         """
+        if not isinstance(self.init, str):
+            return np.full(self.shape, self.init, np.float32)
         if self.init in ("zeros", "ones"):
             return np.full(self.shape, float(self.init == "ones"), np.float32)
         if self.init == "glorot_uniform":
@@ -155,11 +158,13 @@ class Scope:
         return self.path or "the net"
 
     def parameter(
-        self, name: str, shape: Shape, init: str, fan_in: float = 1, fan_out: float = 1, decay: bool = True
+        self, name: str, shape: Shape, init: str | float, fan_in: float = 1, fan_out: float = 1, decay: bool = True
     ) -> Value:
         """A learnt array of this layer. `decay=False` exempts it from weight decay (biases, norms)."""
-        if init not in INITS:
-            raise ShapeError(f"{self.title}: init must be one of {', '.join(INITS)}. Received: init={init!r}")
+        if init not in INITS and not (isinstance(init, (int, float)) and math.isfinite(init)):
+            raise ShapeError(
+                f"{self.title}: init must be one of {', '.join(INITS)} or a finite number. Received: init={init!r}"
+            )
         key = f"{self.path}.{name}" if self.path else name
         self.construction.parameters[key] = Parameter(shape, init, fan_in, fan_out, decay)
         return self._leaf("parameter", key, shape)

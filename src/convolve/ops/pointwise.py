@@ -80,6 +80,7 @@ TABLE: dict[str, Row] = {
     ),
     "cast": Row(1, lambda a: a.astype(np.float32) if a.dtype.kind in "ui" else a, lambda y, dy, a: (dy,)),
     "exp": Row(1, np.exp, lambda y, dy, a: (dy * y,)),
+    "expm1": Row(1, np.expm1, lambda y, dy, a: (dy * (y + 1.0),)),
     "log": Row(1, np.log, lambda y, dy, a: (dy / a,)),
     "tanh": Row(1, np.tanh, lambda y, dy, a: (dy * (1.0 - square(y)),)),
     "erf": Row(1, _erf, lambda y, dy, a: (dy * (exp(-square(a)) * (2 / math.sqrt(math.pi))),)),
@@ -185,6 +186,7 @@ equal: Function = _function("equal")
 where: Function = _function("where")
 cast: Function = _function("cast")
 exp: Function = _function("exp")
+expm1: Function = _function("expm1")
 log: Function = _function("log")
 tanh: Function = _function("tanh")
 erf: Function = _function("erf")

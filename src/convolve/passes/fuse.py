@@ -19,7 +19,7 @@ CHEAP = 2
 """Steps that may be computed again rather than stored."""
 LONGEST, LONGEST_EPILOGUE = 48, 12
 """Steps of one formula at most: longer chains go through memory in parts."""
-DEAR = {"exp", "log", "tanh", "erf", "sigmoid", "softplus", "divide", "sqrt"}
+DEAR = {"exp", "expm1", "log", "tanh", "erf", "sigmoid", "softplus", "divide", "sqrt"}
 
 
 def fuse(graph: Graph, fused: bool = True) -> list[Group]:

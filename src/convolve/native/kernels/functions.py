@@ -56,6 +56,7 @@ FUNCTIONS: dict[str, Callable[..., Expr]] = {
     "where": lambda k, c, a, b: k.select(c.differs(0.0), a, b),
     "cast": lambda k, a: a,
     "exp": transcendental.exp,
+    "expm1": transcendental.expm1,
     "log": transcendental.log,
     "tanh": transcendental.tanh,
     "erf": transcendental.erf,
