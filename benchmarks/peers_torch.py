@@ -10,9 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+CONV: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+TRANSPOSE: dict[int, type[nn.Module]] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+NORM: dict[int, type[nn.Module]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+POOL: dict[int, type[nn.Module]] = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
+"""PyTorch's modules by rank."""
+
 
 class Flatten(nn.Flatten):
-    """Flattens a feature map and remembers its (channels, height, width): convolve flattens channels last."""
+    """Flattens a feature map and remembers its (channels, *spatial): convolve flattens channels last."""
 
     def __init__(self, *shape: int) -> None:
         super().__init__()
@@ -36,8 +42,33 @@ class Block(nn.Module):
         return functional.relu(self.main(x) + self.shortcut(x))
 
 
-def convolution(channels: int, filters: int, kernel: int, stride: int = 1, padding: int = 0) -> list[nn.Module]:
-    return [nn.Conv2d(channels, filters, kernel, stride, padding, bias=False), nn.BatchNorm2d(filters)]
+class Up(nn.Module):
+    """A level of a U-Net: down, through `inner`, up again, and on with what was there before."""
+
+    def __init__(self, rank: int, channels: int, filters: int, inner: nn.Module) -> None:
+        super().__init__()
+        self.before = double(rank, channels, filters)
+        self.inner = nn.Sequential(POOL[rank](2), inner, TRANSPOSE[rank](2 * filters, filters, 2, stride=2))
+        self.after = double(rank, 2 * filters, filters)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.before(x)
+        made: Tensor = self.after(torch.cat([x, self.inner(x)], 1))
+        return made
+
+
+def convolution(
+    channels: int, filters: int, kernel: int, stride: int = 1, padding: int = 0, groups: int = 1, rank: int = 2
+) -> list[nn.Module]:
+    conv = CONV[rank](channels, filters, kernel, stride, padding, groups=groups, bias=False)
+    return [conv, NORM[rank](filters)]
+
+
+def double(rank: int, channels: int, filters: int) -> nn.Module:
+    return nn.Sequential(
+        *(*convolution(channels, filters, 3, padding=1, rank=rank), nn.ReLU()),
+        *(*convolution(filters, filters, 3, padding=1, rank=rank), nn.ReLU()),
+    )
 
 
 def stages(widths: Sequence[int], depth: int) -> list[nn.Module]:
@@ -85,9 +116,37 @@ def resnet18() -> nn.Module:
     )
 
 
+def m5() -> nn.Module:
+    return nn.Sequential(
+        *(*convolution(1, 128, 80, 4, rank=1), nn.ReLU(), nn.MaxPool1d(4)),
+        *(*convolution(128, 128, 3, rank=1), nn.ReLU(), nn.MaxPool1d(4)),
+        *(*convolution(128, 256, 3, rank=1), nn.ReLU(), nn.MaxPool1d(4)),
+        *(*convolution(256, 512, 3, rank=1), nn.ReLU(), nn.MaxPool1d(4)),
+        *(nn.AdaptiveAvgPool1d(1), Flatten(512, 1), nn.Linear(512, 10)),
+    )
+
+
+def cnn3d() -> nn.Module:
+    return nn.Sequential(
+        *(*convolution(1, 16, 3, padding=1, rank=3), nn.ReLU(), nn.MaxPool3d(2)),
+        *(*convolution(16, 32, 3, padding=1, rank=3), nn.ReLU(), nn.MaxPool3d(2)),
+        *(*convolution(32, 64, 3, padding=1, rank=3), nn.ReLU(), nn.MaxPool3d(2)),
+        *(nn.AdaptiveAvgPool3d(1), Flatten(64, 1, 1, 1), nn.Linear(64, 10)),
+    )
+
+
+def unet(rank: int = 2, channels: int = 3, filters: int = 16, depth: int = 3) -> nn.Module:
+    inner = double(rank, filters * 2 ** (depth - 1), filters * 2**depth)
+    for level in reversed(range(depth)):
+        inner = Up(rank, filters * 2 ** (level - 1) if level else channels, filters * 2**level, inner)
+    return nn.Sequential(inner, CONV[rank](filters, 2, 1))
+
+
 NETS: dict[str, Callable[[], nn.Module]] = {
-    build.__name__: build for build in (mlp, lenet5, mnist_cnn, resnet20, resnet18)
+    build.__name__: build for build in (mlp, lenet5, mnist_cnn, resnet20, resnet18, m5, cnn3d, unet)
 }
+LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""Channels last, by how many dimensions an input has. In PyTorch, signals have no such layout."""
 
 
 def load(net: nn.Module, parameters: Sequence[np.ndarray]) -> None:
@@ -102,11 +161,11 @@ def load(net: nn.Module, parameters: Sequence[np.ndarray]) -> None:
             flattened = module.shape
         for name, target in module.named_parameters(recurse=False):
             array = next(arrays)
-            if array.ndim == 4:  # (filters, kernel, kernel, channels)
-                array = array.transpose(0, 3, 1, 2)
+            if array.ndim > 2:  # (filters, *kernel, channels of a group), transposed: (channels, *kernel, filters)
+                array = np.moveaxis(array, -1, 1)
             elif array.ndim == 2 and array.shape[1] == prod(flattened):  # (units, features in channels-last order)
-                channels, height, width = flattened
-                array = array.reshape(-1, height, width, channels).transpose(0, 3, 1, 2).reshape(array.shape)
+                channels, *size = flattened
+                array = np.moveaxis(array.reshape(-1, *size, channels), -1, 1).reshape(array.shape)
                 flattened = ()
             if array.shape != target.shape:
                 raise ValueError(f"{module} takes {name} of {tuple(target.shape)}. Received: {array.shape}")
@@ -125,10 +184,10 @@ class TorchTrainer:
     ) -> None:
         torch.set_num_threads(threads)
         torch.manual_seed(0)
-        layout = torch.channels_last if mode == "channels_last" else torch.contiguous_format
+        layout = LAYOUTS[x.ndim] if mode == "channels_last" else torch.contiguous_format
         self.net = NETS[net]().train()
         self.net.to(memory_format=layout)  # type: ignore[call-overload]  # missing in PyTorch's annotations
-        self.x = torch.from_numpy(x).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+        self.x = torch.from_numpy(x).movedim(-1, 1).contiguous(memory_format=layout)
         self.y = torch.from_numpy(y)
         self.forward: Callable[[Tensor], Tensor] = torch.compile(self.net) if mode == "compile" else self.net
         self.optimizer = torch.optim.SGD(self.net.parameters(), rate, momentum=momentum)

@@ -40,17 +40,24 @@ CHECKED_STEPS, TOLERANCE = 3, 1e-3
 class Case:
     """A net's input and how many times faster than PyTorch it shall train: what is owed and what is wanted."""
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     batch: int
     classes: int
     floor: float
-    goal: float
+    goal: float | None = None
+    each_pixel: bool = False
+    """Whether each position of an image has a label of its own."""
 
     def data(self) -> tuple[np.ndarray, np.ndarray]:
         """One batch of noise with labels of chance, the same in every process."""
         random = np.random.default_rng(0)
         images = random.standard_normal((self.batch, *self.shape), dtype=np.float32)
-        return images, random.integers(0, self.classes, self.batch)
+        labelled = images.shape[:-1] if self.each_pixel else self.batch
+        return images, random.integers(0, self.classes, labelled)
+
+    def modes(self, wanted: Sequence[str]) -> list[str]:
+        """Of the modes that are wanted, those that there are: PyTorch has no channels-last layout for signals."""
+        return [mode for mode in wanted if mode != "channels_last" or len(self.shape) > 2]
 
 
 CASES = {
@@ -59,6 +66,9 @@ CASES = {
     "mnist_cnn": Case((28, 28, 1), batch=128, classes=10, floor=2.2, goal=2.6),
     "resnet20": Case((32, 32, 3), batch=64, classes=10, floor=1.6, goal=2),
     "resnet18": Case((224, 224, 3), batch=8, classes=1000, floor=1.5, goal=1.8),
+    "m5": Case((16000, 1), batch=16, classes=10, floor=2),
+    "cnn3d": Case((24, 24, 24, 1), batch=16, classes=10, floor=2),
+    "unet": Case((128, 128, 3), batch=4, classes=2, floor=1.5, each_pixel=True),
 }
 
 
@@ -224,7 +234,7 @@ def start(modes: Sequence[str], net: str, threads: int) -> tuple[list[Peer], flo
 
 
 def measure(modes: Sequence[str], net: str, threads: int, rounds: int, seconds: float) -> Result:
-    peers, difference = start(modes, net, threads)
+    peers, difference = start(CASES[net].modes(modes), net, threads)
     turns = [[median(peer.ask("times", seconds)) for peer in peers] for _ in range(rounds)]
     times = {peer.mode: median(column) for peer, column in zip(peers, zip(*turns, strict=True), strict=True)}
     memory = {peer.mode: peer.ask("peak_memory") for peer in peers}
@@ -263,7 +273,7 @@ def show(results: Sequence[Result], modes: Sequence[str]) -> None:
         seconds = {mode: 1e3 * value for mode, value in result.seconds.items()}
         times.add_row(
             *(result.net, str(case.batch), *(number(seconds.get(mode), 3) for mode in modes)),
-            *(number(result.ratio, 2), str(case.floor), str(case.goal), f"{result.difference:.0e}"),
+            *(number(result.ratio, 2), number(case.floor, 1), number(case.goal, 1), f"{result.difference:.0e}"),
         )
         memory.add_row(result.net, *(number(result.memory.get(mode), 0) for mode in modes))
     console = Console(width=140)

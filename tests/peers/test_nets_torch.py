@@ -39,8 +39,17 @@ def benchmarks() -> ModuleType:
 
 
 peers: Any = benchmarks()
-DEEP = ("resnet20",)
-CASES = {"mlp": (28, 28, 1), "lenet5": (28, 28, 1), "mnist_cnn": (28, 28, 1), "resnet20": (32, 32, 3)}
+DEEP = ("resnet20", "unet")
+CASES = {
+    # net: input, small where the net takes any
+    "mlp": (28, 28, 1),
+    "lenet5": (28, 28, 1),
+    "mnist_cnn": (28, 28, 1),
+    "resnet20": (32, 32, 3),
+    "m5": (2300, 1),
+    "cnn3d": (9, 8, 12, 1),
+    "unet": (24, 16, 3),
+}
 BATCH = 6
 
 
@@ -54,7 +63,8 @@ class Pair:
         peers.load(self.net, list(self.model.parameters.values()))
         random = np.random.default_rng(0)
         self.x = random.standard_normal((BATCH, *shape), np.float32)
-        self.y = random.integers(0, 10, BATCH)
+        *positions, classes = self.model.output_shape
+        self.y = random.integers(0, classes, (BATCH, *positions))
 
     def output(self) -> Any:
         return self.net(torch.from_numpy(self.x).movedim(-1, 1).contiguous())
@@ -76,7 +86,7 @@ class Pair:
         return [
             value.numpy()
             for module in self.net.modules()
-            if isinstance(module, torch.nn.BatchNorm2d)
+            if isinstance(module, tuple(peers.NORM.values()))
             for value in (module.running_mean, module.running_var)
         ]
 
@@ -103,7 +113,7 @@ def assert_changed_alike(pair: Pair, before: dict[str, Array]) -> None:
 def test_predictions_are_pytorchs(pair: Pair) -> None:
     pair.net.eval()
     with torch.no_grad():
-        assert_close(pair.model.predict(pair.x), pair.output().numpy(), "output")
+        assert_close(pair.model.predict(pair.x), pair.output().movedim(1, -1).numpy(), "output")
 
 
 def test_loss_and_gradients_are_pytorchs(pair: Pair) -> None:

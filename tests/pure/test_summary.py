@@ -82,7 +82,7 @@ def test_counts_are_the_published_ones(name: str) -> None:
     assert found.parameter_bytes == 4 * found.parameters
 
 
-@pytest.mark.parametrize("name", ["mlp", "lenet5", "mnist_cnn", "digits", "resnet20"])
+@pytest.mark.parametrize("name", ["mlp", "lenet5", "mnist_cnn", "digits", "resnet20", "m5", "cnn3d", "unet"])
 def test_multiply_adds_are_those_of_the_compiled_program(name: str) -> None:
     network = network_of(name)
     for batch in (1, 5):

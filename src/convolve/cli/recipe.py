@@ -16,7 +16,7 @@ from convolve import zoo
 from convolve.cli.output import meant
 from convolve.data.dataset import Dataset
 from convolve.errors import ConvolveError, FileError
-from convolve.layers import Layer, Normalize, Sequential
+from convolve.layers import Layer, Normalize
 from convolve.training.optim import AdamW
 from convolve.training.schedule import OneCycle, Schedule
 
@@ -89,8 +89,7 @@ def zoo_net(name: str, x: np.ndarray, classes: int) -> Layer:
     make = zoo.NETS[name].make
     if x.dtype == np.uint8:
         return make(classes=classes)
-    mean, std = _statistics(x)
-    return Sequential(Normalize(mean, std, name="normalize"), *make(classes=classes, normalize=False).layers)
+    return make(classes=classes, normalize=Normalize(*_statistics(x), name="normalize"))
 
 
 def _statistics(x: np.ndarray) -> tuple[float | tuple[float, ...], float | tuple[float, ...]]:

@@ -1,0 +1,75 @@
+"""Nets by name, each with its source. They take images as people have them: uint8, scaled by their own Normalize.
+
+Every maker takes `classes` and `normalize`: True for the net's own `Normalize`, another `Normalize` instead of it, or
+False where the data come scaled.
+
+>>> from convolve import Model, zoo
+>>> Model(zoo.mlp(), input_shape=(28, 28, 1)).parameter_count
+79400
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from convolve.errors import ConvolveError
+from convolve.graph import Shape
+from convolve.layers import Layer
+from convolve.zoo.resnet import resnet18, resnet20, resnet32, resnet34, resnet56
+from convolve.zoo.signals import cnn3d, m5
+from convolve.zoo.small import digits, lenet5, mlp, mnist_cnn
+from convolve.zoo.unet import unet
+
+__all__ = [
+    "NETS",
+    "Entry",
+    "by_name",
+    "cnn3d",
+    "digits",
+    "lenet5",
+    "m5",
+    "mlp",
+    "mnist_cnn",
+    "resnet18",
+    "resnet20",
+    "resnet32",
+    "resnet34",
+    "resnet56",
+    "unet",
+]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A net's maker, and the input it was made for."""
+
+    make: Callable[..., Layer]
+    input_shape: Shape
+
+
+NETS: dict[str, Entry] = {
+    "mlp": Entry(mlp, (28, 28, 1)),
+    "lenet5": Entry(lenet5, (28, 28, 1)),
+    "mnist_cnn": Entry(mnist_cnn, (28, 28, 1)),
+    "digits": Entry(digits, (28, 28, 1)),
+    "resnet20": Entry(resnet20, (32, 32, 3)),
+    "resnet32": Entry(resnet32, (32, 32, 3)),
+    "resnet56": Entry(resnet56, (32, 32, 3)),
+    "resnet18": Entry(resnet18, (224, 224, 3)),
+    "resnet34": Entry(resnet34, (224, 224, 3)),
+    "m5": Entry(m5, (16000, 1)),
+    "cnn3d": Entry(cnn3d, (24, 24, 24, 1)),
+    "unet": Entry(unet, (128, 128, 3)),
+}
+
+
+def by_name(name: str) -> Entry:
+    """A net of the zoo.
+
+    Raises:
+        ConvolveError: there is none of that name; the message lists them.
+    """
+    if name not in NETS:
+        raise ConvolveError(f"no net is named {name!r}; there are {', '.join(NETS)}")
+    return NETS[name]

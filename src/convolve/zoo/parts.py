@@ -1,0 +1,22 @@
+"""What several nets of the zoo are made of."""
+
+from __future__ import annotations
+
+from convolve.layers import BatchNorm, Conv, Layer, Normalize, ReLU
+
+Scaling = bool | Normalize
+"""Whether a net begins with its own `Normalize`, or the one that it shall begin with."""
+BYTES = Normalize(0.0, 255.0, name="normalize")
+"""uint8 to 0 .. 1."""
+
+
+def preprocessing(normalize: Scaling, own: Normalize = BYTES) -> tuple[Layer, ...]:
+    """What a net begins with: its own normalisation, another, or none."""
+    if isinstance(normalize, Normalize):
+        return (normalize,)
+    return (own,) if normalize else ()
+
+
+def conv_norm_relu(filters: int, kernel_size: int, stride: int = 1, padding: str | int = "same") -> tuple[Layer, ...]:
+    """Convolution, batch norm, ReLU. The norm's shift is the convolution's bias."""
+    return (Conv(filters, kernel_size, stride, padding, bias=False), BatchNorm(), ReLU())

@@ -1,0 +1,51 @@
+"""The zoo's nets: parameters as others count them, and what they begin with."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from convolve import Layer, Net, Normalize, Sequential, zoo
+from convolve.graph import leaf
+from convolve.layers import Construction, Scope
+
+Shape = tuple[int, ...]
+
+
+def parameters_of(net: Layer, input_shape: Shape) -> int:
+    """Counted from what the layers ask for: no array is made."""
+    construction = Construction(training=False)
+    Scope(construction).build_root(net, leaf("input", "x", (1, *input_shape)))
+    return sum(math.prod(spec.shape) for spec in construction.parameters.values())
+
+
+BIASES_BEFORE_NORM = 32 + 32 + 64 + 64
+PUBLISHED = {
+    # what: net, input, parameters
+    "m5, PyTorch's audio tutorial": (zoo.m5(35, (32, 32, 64, 64)), (8000, 1), 26_915 - BIASES_BEFORE_NORM),
+    "unet, github.com/milesial/Pytorch-UNet": (zoo.unet(1, filters=64, depth=4), (64, 64, 3), 31_037_633),
+}
+
+
+@pytest.mark.parametrize("what", PUBLISHED)
+def test_parameters_are_the_published_ones(what: str) -> None:
+    net, input_shape, count = PUBLISHED[what]
+    assert parameters_of(net, input_shape) == count
+
+
+def layers_of(net: Layer) -> list[Layer | None]:
+    if isinstance(net, Net):
+        return [symbol.layer for symbol in net.order()[1:]]
+    assert isinstance(net, Sequential)
+    return list(net.layers)
+
+
+@pytest.mark.parametrize("name", zoo.NETS)
+def test_nets_begin_with_the_scaling_that_is_asked_for(name: str) -> None:
+    make = zoo.by_name(name).make
+    own, *layers = layers_of(make(classes=3))
+    assert isinstance(own, Normalize)
+    other = Normalize((1.0, 2.0), 3.0, name="other")
+    assert layers_of(make(classes=3, normalize=other)) == [other, *layers]
+    assert layers_of(make(classes=3, normalize=False)) == layers
