@@ -191,9 +191,11 @@ class Pointer:
                     place = place + chosen
                     half //= 2
 
-    def prefetch(self) -> None:
+    def prefetch(self, write: bool = False) -> None:
+        """Ask for the line at this address, to be read or written soon; any address will do."""
         k = self.kernel
-        k.intrinsic("llvm.prefetch.p0", None, [Expr(k, self.value), Expr(k, I32(0)), Expr(k, I32(3)), Expr(k, I32(1))])
+        options = [Expr(k, I32(n)) for n in (int(write), 3, 1)]
+        k.intrinsic("llvm.prefetch.p0", None, [Expr(k, self.value), *options])
 
 
 class Mask(Expr):

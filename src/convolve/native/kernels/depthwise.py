@@ -56,7 +56,9 @@ class Depthwise:
         rows = [x + ((k.row + (first + j)).load() + column) for j in range(self.rows)]
         sums = [[k.variable(k.constant(0.0)) for _ in range(self.vectors)] for _ in rows]
         reach = k.reach + first // self.rows * 4
-        with k.range((reach + 1).load(), reach.load()) as o:
+        first_tap, stop = reach.load(), (reach + 1).load()
+        self._ask_for_next(k, x, y, first, column, k.select(stop > 0, stop - 1, k.lift(0)))
+        with k.range(stop, first_tap) as o:
             pair = k.red + o * 2
             at, weights = pair.load(), b + (pair + 1).load()
             for v in range(self.vectors):
@@ -66,6 +68,17 @@ class Depthwise:
                     for value, weight in zip(seen, columns, strict=True):
                         sums[j][v].set(k.fma(value, weight, sums[j][v].get()))
         finish(k, self.epilogue, sums, y, first, stack, column, left)
+
+    def _ask_for_next(self, k: Kernel, x: Pointer, y: Pointer, first: Expr, column: Expr, tap: Expr) -> None:
+        """Prefetch what the next tile reads through its last tap, new to it alone, and where it writes.
+
+        A tile is too short, and its lines too far apart, for the processor to see them coming.
+        """
+        following = k.minimum(first // self.rows + 1, k.tiles - 1) * self.rows
+        at = (k.red + tap * 2).load() + column
+        for j in range(self.rows):
+            (x + ((k.row + (following + j)).load() + at)).prefetch()
+            (y + ((k.out + (following + j)).load() + column)).prefetch(write=True)
 
 
 def channels(k: Kernel, at: Pointer, v: int, width: int) -> list[Expr]:
