@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from convolve.native.cache import dispatch
 from convolve.native.kernels.runtime import LINE
 from convolve.native.workers import SCRATCH_BYTES, Table, aligned, pool
-from convolve.program import ITEM, At, Buffer, Memory, Program, unpack
+from convolve.program import ITEM, At, Buffer, Call, Memory, Program, unpack
 
 
 class Arena:
@@ -31,37 +32,61 @@ class Arena:
 
 
 class Executable:
-    """A program ready to run: its kernels in memory, its arguments bound to an arena and to stores."""
+    """A program ready to run: its kernels in memory, its arguments bound to an arena and to stores.
 
-    def __init__(self, program: Program, arena: Arena, stores: Mapping[str, np.ndarray]) -> None:
+    `prepared` holds what programs made of stores alone, by what it is: those that need the same share it.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        arena: Arena,
+        stores: Mapping[str, np.ndarray],
+        prepared: MutableMapping[bytes, np.ndarray] | None = None,
+    ) -> None:
         self.program, self.arena, self.stores = program, arena, stores
+        self.changes = program.changes
         arena.reserve(program.arena_bytes)
         self._tables: dict[bytes, np.ndarray] = {}
         self._slots: dict[Memory, list[tuple[int, int]]] = {}
+        calls = [*program.preparation, *program.calls]
         values: list[int] = []
         starts: list[int] = []
-        for call in program.calls:
+        for call in calls:
             starts.append(len(values))
             for declared in call.spec.arguments:
                 values.append(self._value(call.arguments[declared.split(":")[0]], len(values)))
         self._arguments = aligned(max(1, len(values)), np.int64)
         self._arguments[: len(values)] = values
-        phases = [call.phase for call in program.calls]
-        rows = aligned(4 * len(program.calls), np.int64).reshape(-1, 4)
-        for i, call in enumerate(program.calls):
-            last = i + 1 == len(phases) or phases[i + 1] != phases[i]
-            rows[i] = dispatch(call.spec), self._arguments.ctypes.data + 8 * starts[i], call.pieces, int(last)
-        scratch = -(-max([SCRATCH_BYTES, *(call.scratch for call in program.calls)]) // 4096) * 4096
-        self.table = Table(rows, aligned(LINE * max(1, len(rows)), np.int64), scratch)
+        places = [self._arguments.ctypes.data + 8 * start for start in starts]
+        first = len(program.preparation)
+        self.preparation = _table(program.preparation, places[:first])
+        self.table = _table(program.calls, places[first:])
         self._inputs = {m.name: slots for m, slots in self._slots.items() if m.home == "input"}
         for key, buffer in program.stores.items():
             if buffer.memory.home == "store":
                 self._bind(buffer.memory, stores[key].ctypes.data)
+        self._prepared = self._share({} if prepared is None else prepared)
+        for memory, array in self._prepared.items():
+            self._bind(memory, array.ctypes.data)
+        self._version: int | None = None
         self._arena_slots = [
             (slot, m.offset + at) for m, s in self._slots.items() if m.home == "arena" for slot, at in s
         ]
         self._arena_address = 0
         self._views: dict[str, np.ndarray] = {}
+
+    def _share(self, known: MutableMapping[bytes, np.ndarray]) -> dict[Memory, np.ndarray]:
+        """The arrays of what is prepared: another program's where that prepares the same."""
+        names = _identities(self.program)
+        result = {}
+        for memory in self._slots:
+            if memory.home == "prepared":
+                array = known.get(names[memory])
+                if array is None:
+                    array = known[names[memory]] = aligned(memory.bytes // ITEM[memory.dtype], np.float32)
+                result[memory] = array
+        return result
 
     def _value(self, argument: Any, slot: int) -> int:
         if isinstance(argument, At):
@@ -83,14 +108,22 @@ class Executable:
         for slot, at in self._slots.get(memory, ()):
             self._arguments[slot] = address + at
 
-    def run(self, inputs: Mapping[str, np.ndarray], threads: int) -> None:
-        """Run once. `inputs` are contiguous and of the program's shapes and types."""
-        self._prepare(inputs)
+    def run(self, inputs: Mapping[str, np.ndarray], threads: int, version: int = 0) -> None:
+        """Run once. `inputs` are contiguous and of the program's shapes and types.
+
+        What is made of stores alone is made anew where `version` is another than the last time.
+        """
+        self._bind_run(inputs)
+        if self._version != version:
+            if self.program.preparation:
+                pool().run(self.preparation, threads)
+            self._version = version
+        self._spoil()
         pool().run(self.table, threads)
 
     def measure(self, inputs: Mapping[str, np.ndarray], threads: int) -> list[float]:
         """Run once, call by call; the seconds of each. Between calls the threads meet, so the sum is above a run's."""
-        self._prepare(inputs)
+        self._bind_run(inputs)
         seconds = []
         for i in range(len(self.table.rows)):
             row = self.table.rows[i : i + 1].copy()
@@ -101,7 +134,7 @@ class Executable:
             seconds.append(time.perf_counter() - began)
         return seconds
 
-    def _prepare(self, inputs: Mapping[str, np.ndarray]) -> None:
+    def _bind_run(self, inputs: Mapping[str, np.ndarray]) -> None:
         address = self.arena.address
         if address != self._arena_address:
             for slot, at in self._arena_slots:
@@ -112,6 +145,8 @@ class Executable:
             at = array.ctypes.data
             for slot, offset in self._inputs.get(name, ()):
                 self._arguments[slot] = at + offset
+
+    def _spoil(self) -> None:
         if self.arena.poison:
             self.arena.memory[: self.arena.memory.size // 4 * 4].view(np.float32)[:] = np.nan
 
@@ -128,9 +163,41 @@ class Executable:
         memory = buffer.memory
         if memory.home == "store":
             flat = next(self.stores[key] for key, b in self.program.stores.items() if b.memory is memory)
+        elif memory.home == "prepared":
+            flat = self._prepared[memory]
         else:
             flat = self.arena.memory[memory.offset : memory.offset + memory.size * 4].view(np.float32)
         if buffer.panels:
             return flat[: memory.size]
         steps = tuple(4 * s for s in buffer.strides)
         return np.lib.stride_tricks.as_strided(flat[buffer.start :], buffer.shape, steps)
+
+
+def _table(calls: Sequence[Call], places: Sequence[int]) -> Table:
+    """The rows that workers run, given where each call's arguments lie."""
+    rows = aligned(4 * len(calls), np.int64).reshape(-1, 4)
+    for i, (call, place) in enumerate(zip(calls, places, strict=True)):
+        last = i + 1 == len(calls) or calls[i + 1].phase != call.phase
+        rows[i] = dispatch(call.spec), place, call.pieces, int(last)
+    scratch = -(-max([SCRATCH_BYTES, *(call.scratch for call in calls)]) // 4096) * 4096
+    return Table(rows, aligned(LINE * max(1, len(rows)), np.int64), scratch)
+
+
+def _identities(program: Program) -> dict[Memory, bytes]:
+    """What each memory that is prepared holds: a digest of the calls that make it, down to the stores."""
+    names = {buffer.memory: key.encode() for key, buffer in program.stores.items()}
+    made: dict[Memory, list[bytes]] = {}
+    for call in program.preparation:
+        parts: list[bytes] = [repr((call.spec, call.pieces)).encode()]
+        for name, argument in sorted(call.arguments.items()):
+            if isinstance(argument, At):
+                parts += [name.encode(), *made.get(argument.memory, [names.get(argument.memory, b"")])]
+                parts.append(str(argument.index).encode())
+            elif isinstance(argument, np.ndarray):
+                parts += [name.encode(), argument.tobytes()]
+            else:
+                parts.append(f"{name}={argument!r}".encode())
+        digest = sha256(b"\0".join(parts)).digest()
+        for memory in call.writes:
+            made.setdefault(memory, []).append(digest)
+    return {memory: b"".join(digests) for memory, digests in made.items()}

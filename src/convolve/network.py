@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -59,6 +60,9 @@ class Network:
         self.user: object = None
         self.stores: dict[str, np.ndarray] = {}
         self.layouts: dict[str, tuple[Shape, int]] = {}
+        self.version = 0
+        """Counts the changes of parameters and statistics: what was prepared of them is then made anew."""
+        self._prepared: WeakValueDictionary[bytes, np.ndarray] = WeakValueDictionary()
         self._programs: OrderedDict[object, Executable] = OrderedDict()
         built = self.forward(2)
         self.output_shape = built.output.shape[1:]
@@ -100,6 +104,7 @@ class Network:
         store = self.stores[key]
         with self.lock:
             store[:-SLACK] = pack(array.astype(np.float32), panels) if panels else array.astype(store.dtype).ravel()
+            self.version += 1
 
     def keys(self, kind: str) -> list[str]:
         """Names of the arrays of a kind: "parameter", "statistic", "state"."""
@@ -113,6 +118,7 @@ class Network:
         with self.lock:
             for key, store in snapshot.items():
                 self.stores[key][:] = store
+            self.version += 1
 
     def reset(self, kind: str) -> None:
         """Zero all arrays of a kind, as before the first step."""
@@ -138,7 +144,7 @@ class Network:
                 for name, buffer in program.stores.items():
                     if buffer.memory.home == "store":
                         self._agree(name, buffer)
-                known = Executable(program, self.arena, self.stores)
+                known = Executable(program, self.arena, self.stores, self._prepared)
             self._programs[key] = known
             while len(self._programs) > PROGRAMS:
                 self._programs.popitem(last=False)
@@ -156,7 +162,8 @@ class Network:
     ) -> dict[str, np.ndarray]:
         """Run a program once and copy the named results."""
         with self.lock:
-            executable.run(inputs, self.threads)
+            executable.run(inputs, self.threads, self.version)
+            self.version += executable.changes
             return {name: executable.output(name) for name in outputs}
 
     def predict(self, x: np.ndarray) -> np.ndarray:

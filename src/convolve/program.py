@@ -24,7 +24,10 @@ ALIGN = 64
 
 @dataclass(eq=False)
 class Memory:
-    """A piece of memory: `arena` lives within one run, `store` between runs, `input` is the caller's for one run."""
+    """A piece of memory: `arena` lives within one run, `store` between runs, `input` is the caller's for one run.
+
+    `prepared` is made of stores alone, and lives until one of these changes.
+    """
 
     name: str
     size: int
@@ -234,19 +237,61 @@ def place(calls: Iterable[Call], outputs: Iterable[Memory], phases: int) -> int:
     return total
 
 
+CONSTANT = ("parameter", "statistic", "constant")
+"""Kinds of stores that change now and then, not with every run."""
+
+
+def prepared(calls: Sequence[Call], stores: Mapping[str, Buffer]) -> list[Call]:
+    """The calls whose results depend on nothing but stores that no call writes: on weights, mostly.
+
+    Filters transformed and packed, batch norm folded into them, numbers known when the graph was built.
+    """
+    written = {m for call in calls for m in call.writes}
+    fixed = {b.memory for key, b in stores.items() if key.partition(":")[0] in CONSTANT} - written
+    varying = {m for m in written if m.home != "arena"}
+    while True:
+        known = len(varying)
+        for call in calls:
+            if not all(m in fixed or (m in written and m not in varying) for m in call.memories):
+                varying |= set(call.writes)
+        if len(varying) == known:
+            return [call for call in calls if varying.isdisjoint(call.writes)]
+
+
 @dataclass
 class Program:
-    """Calls in order of their phases, and where the named results lie."""
+    """Calls in order of their phases, and where the named results lie.
+
+    `preparation` is what need not be computed again until a parameter or statistic changes.
+    """
 
     calls: list[Call]
     outputs: dict[str, Buffer]
     arena_bytes: int = 0
     phases: int = 0
     stores: dict[str, Buffer] = field(default_factory=dict)
+    preparation: list[Call] = field(default_factory=list)
+
+    @property
+    def changes(self) -> bool:
+        """Whether a run changes what others may have prepared something of."""
+        kept = {b.memory for key, b in self.stores.items() if key.partition(":")[0] in CONSTANT}
+        return any(memory in kept for call in self.calls for memory in call.writes)
 
     @classmethod
     def of(cls, calls: list[Call], outputs: dict[str, Buffer], stores: dict[str, Buffer]) -> Program:
-        phases = schedule(calls)
-        ordered = sorted(calls, key=lambda c: c.phase)
-        size = place(ordered, [b.memory for b in outputs.values()], phases)
-        return cls(ordered, outputs, size, phases, stores)
+        early = prepared(calls, stores)
+        known = set(early)
+        main = [call for call in calls if call not in known]
+        needed = {m for call in main for m in call.memories} | {b.memory for b in outputs.values()}
+        for memory in {m for call in early for m in call.writes} & needed:
+            memory.home = "prepared"
+        first, ordered = (_in_phases(part) for part in (early, main))
+        size = max(place(first, [], len(first)), place(ordered, [b.memory for b in outputs.values()], len(ordered)))
+        phases = len({call.phase for call in ordered})
+        return cls(ordered, outputs, size, phases, stores, first)
+
+
+def _in_phases(calls: Sequence[Call]) -> list[Call]:
+    schedule(calls)
+    return sorted(calls, key=lambda c: c.phase)
