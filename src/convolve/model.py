@@ -14,6 +14,7 @@ from convolve.errors import ConvolveError, FileError, ShapeError
 from convolve.graph import Graph, Shape
 from convolve.layers import Layer
 from convolve.network import Network, View
+from convolve.onnx.export import OLDEST_OPSET, DType, Layout, export_onnx
 from convolve.storage import describe, restore
 from convolve.storage import load as load_file
 from convolve.storage import save as save_file
@@ -271,6 +272,35 @@ class Model:
         tensors = {f"parameter:{name}": array for name, array in self.parameters.items()}
         tensors |= {f"statistic:{name}": array for name, array in self.statistics.items()}
         save_file(path, tensors, self._header(extra))
+
+    def export_onnx(
+        self,
+        path: str | Path,
+        opset: int = OLDEST_OPSET,
+        layout: Layout = "channels_first",
+        dtype: DType = "float32",
+    ) -> None:
+        """Write the net to an ONNX file that any runtime runs, whole or not at all. Equal models are equal files.
+
+        The file takes `input` and gives `output`, of any batch size, as a net in evaluation: preprocessing is part of
+        it, and so are the names of layers (of nodes and their results), of parameters and statistics (of
+        initialisers) and of classes (as JSON, under the metadata key `classes`).
+
+        Args:
+            path: of the file, which may exist.
+            opset: version of ONNX's operators, from 18 to the newest that the installed onnx package knows. Newer ones
+                have operators for more layers; what has none is written with several.
+            layout: of input and output where they have spatial dimensions: "channels_first" as ONNX's users expect,
+                (batch, channels, *spatial), or "channels_last" as everywhere in convolve. The former needs no
+                transposition.
+            dtype: of the input: "float32", or "uint8" for images as files hold them.
+
+        Raises:
+            ConvolveError: the onnx package is missing (pip install 'convolve[onnx]'), does not know the opset, or a
+                layer has no counterpart in ONNX; the message names it.
+            FileError: the file cannot be written. What was there before is unchanged.
+        """
+        export_onnx(self.network, path, opset, layout, dtype, self.classes)
 
     def _header(self, extra: dict[str, Any] | None = None) -> dict[str, Any]:
         return {

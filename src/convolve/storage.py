@@ -348,11 +348,12 @@ def _words(hint: Any) -> str:
 # own layers
 
 
-def expand(net: Layer, input_shape: Shape) -> Layer:
+def expand(net: Layer, input_shape: Shape, training: bool = True) -> Layer:
     """The net with each layer that is not of the vocabulary replaced by an `Expanded`: the ops it writes.
 
     The net is built once to see on what shapes each own layer works; that layer is then built alone, for two batch
-    sizes, in inference and in training. Inner layers of the vocabulary stay layers. No parameter's name changes.
+    sizes, in inference and, unless `training` is false, in training. Inner layers of the vocabulary stay layers. No
+    parameter's name changes.
 
     Raises:
         ConvolveError: an own layer's ops depend on the batch size, draw random numbers, or use values from outside.
@@ -368,7 +369,7 @@ def expand(net: Layer, input_shape: Shape) -> Layer:
     >>> [step.op.function for step in layer.body.steps]
     ['sigmoid', 'multiply']
     """
-    root = _Recorder(Construction(training=False), modes=(False, True))
+    root = _Recorder(Construction(training=False), modes=(False, True) if training else (False,))
     return root.recorded(net, "", (leaf("input", "x", (BATCHES[0], *input_shape)),))[0]
 
 
@@ -537,6 +538,15 @@ def save(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], header
     """
     with _named(path):
         data = dumps(tensors, header)
+    write(path, data)
+
+
+def write(path: str | os.PathLike[str], data: bytes) -> None:
+    """Give a file, which may exist, new contents: whole, or not at all; a link is followed.
+
+    Raises:
+        FileError: the file cannot be written. What was there before is unchanged, and nothing else is left.
+    """
     try:
         _replace(Path(os.path.realpath(path)), data)
     except (OSError, ValueError) as error:  # ValueError: a null character in the name

@@ -232,6 +232,31 @@ def explain(**options: Any) -> None:
 
 
 @commands.command()
+@click.argument("model", metavar="MODEL|NAME")
+@click.argument("out")
+@_whole_option("--opset", "Version of ONNX's operators, 18 or newer. [default: 18]", default=18)
+@click.option(
+    "--layout",
+    type=click.Choice(["channels_first", "channels_last"]),
+    default="channels_first",
+    help="Of input and output. [default: channels_first]",
+)
+@click.option(
+    "--dtype", type=click.Choice(["float32", "uint8"]), default="float32", help="Of the input. [default: float32]"
+)
+@_shared
+def export(**options: Any) -> None:
+    """Write MODEL to the ONNX file OUT, for any runtime.
+
+    Preprocessing, names of layers and names of classes go with it. Needs the onnx package: pip install
+    'convolve[onnx]'.
+    """
+    from convolve.cli.export import export
+
+    export(**options)
+
+
+@commands.command()
 @_shared
 def doctor(**options: Any) -> None:
     """Check that all is well on this computer.

@@ -1,0 +1,1 @@
+"""ONNX, the open format of nets. Reading and writing its files takes the extra `convolve[onnx]`."""

@@ -1,0 +1,20 @@
+"""The onnx package, which reads and writes ONNX's files: an extra, imported when it is needed."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from convolve.errors import ConvolveError
+
+
+def library() -> ModuleType:
+    """The onnx package.
+
+    Raises:
+        ConvolveError: it is not installed; the message is the line that installs it.
+    """
+    try:
+        return importlib.import_module("onnx")
+    except ImportError:
+        raise ConvolveError("ONNX files need the onnx package: pip install 'convolve[onnx]'") from None
