@@ -121,7 +121,7 @@ def _batch_norm(draft: Draft, layer: BatchNorm, at: Written) -> bool:
     if not isinstance(order, Scan):
         order = first(len(at.x.shape))
     arrays = [draft.at(at.leaf(name), across) for name in ("scale", "shift", "mean", "variance")]
-    made = draft.node("BatchNormalization", [draft.at(at.x, order), *arrays], draft.path, epsilon=layer.epsilon)
+    made = draft.node("BatchNormalization", [draft.at(at.x, order), *arrays], draft.path, epsilon=float(layer.epsilon))
     draft.put(at.result, made, order)
     return True
 
@@ -140,7 +140,7 @@ def _dropout(draft: Draft, layer: Dropout, at: Written) -> bool:
 
 @_writes(LeakyReLU)
 def _leaky_relu(draft: Draft, layer: LeakyReLU, at: Written) -> bool:
-    return _same(draft, at, "LeakyRelu", alpha=layer.slope)
+    return _same(draft, at, "LeakyRelu", alpha=float(layer.slope))
 
 
 @_writes(PReLU)
@@ -150,7 +150,7 @@ def _prelu(draft: Draft, layer: PReLU, at: Written) -> bool:
 
 @_writes(ELU)
 def _elu(draft: Draft, layer: ELU, at: Written) -> bool:
-    return _same(draft, at, "Elu", alpha=layer.alpha)
+    return _same(draft, at, "Elu", alpha=float(layer.alpha))
 
 
 @_writes(SELU)
