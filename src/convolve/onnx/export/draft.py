@@ -185,11 +185,16 @@ class Draft:
         """A value in another order than it was made in."""
         made = self.order(value)
         assert isinstance(order, Dims), f"{value} in the order {order}"
-        if isinstance(made, Scan):
-            source = self._flattened[value.serial]
-            return self.node("Flatten", [self.at(source, last(len(source.shape)))], axis=1)
         name = self._forms[value.serial][made]
-        return self.node("Transpose", [name], perm=[made.along(d) for d in order.order])
+        if isinstance(made, Dims):
+            return self.node("Transpose", [name], perm=[made.along(d) for d in order.order])
+        rank = len(made.shape) + 1
+        if value.serial in self._flattened:
+            plain = self.at(self._flattened[value.serial], last(rank))
+        else:
+            image = self.node("Reshape", [name, self.integers(0, made.shape[-1], *made.shape[:-1])])
+            plain = self.node("Transpose", [image], perm=[0, *range(2, rank), 1])
+        return self.node("Flatten", [plain], axis=1)
 
     def flatten(self, value: Value, source: Value, name: str) -> None:
         """Write (n, *spatial, channels) -> (n, features), the features in the order in which `source` lies."""
