@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
@@ -17,7 +18,7 @@ from convolve.layers import Construction, Layer, Parameter, Scope
 from convolve.native.workers import aligned, default_threads
 from convolve.ops import cast
 from convolve.passes import compile_graph, packed_leaves
-from convolve.program import Buffer, pack, unpack
+from convolve.program import Buffer, pack, packed, unpack
 
 PROGRAMS = 16
 """Programs a network keeps: the least recently used goes first."""
@@ -31,6 +32,18 @@ class Forward:
     input: Value
     output: Value
     construction: Construction
+
+
+def build(net: Layer, input_shape: Shape, batch: int, dtype: str = "f4", training: bool = False) -> Forward:
+    """Build a net's ops on a batch of inputs of element type `dtype` ("f4" or "u1"). No array is made.
+
+    Raises:
+        ShapeError: a layer does not suit its input; the message names it.
+    """
+    x = leaf("input", "x", (batch, *_checked_shape(input_shape)), dtype)
+    construction = Construction(training)
+    output = Scope(construction).build_root(net, cast(x))
+    return Forward(x, output, construction)
 
 
 class Network:
@@ -67,14 +80,14 @@ class Network:
         built = self.forward(2)
         self.output_shape = built.output.shape[1:]
         self.specs: dict[str, Parameter] = built.construction.parameters
-        packed = packed_leaves(Graph({"output": built.output}))
+        panels = packed_leaves(Graph({"output": built.output}))
         statistics = built.construction.statistics
         shapes = {f"parameter:{name}": spec.shape for name, spec in self.specs.items()}
         shapes |= {f"statistic:{name}": value.shape for name, value in statistics.items()}
         if arrays is not None:
             _check_arrays(shapes, arrays)
         for key, shape in shapes.items():
-            self._create(key, shape, packed.get(key.removeprefix("parameter:"), 0))
+            self._create(key, shape, panels.get(key.removeprefix("parameter:"), 0))
         for index, (name, spec) in enumerate(self.specs.items() if arrays is None else ()):
             self[f"parameter:{name}"] = spec.sample(np.random.Generator(np.random.Philox(key=[seed, index])))
         for key, value in (arrays or {f"statistic:{name}": value for name, value in statistics.items()}).items():
@@ -84,7 +97,7 @@ class Network:
 
     def _create(self, key: str, shape: Shape, panels: int, dtype: str = "f4") -> None:
         self.layouts[key] = (shape, panels)
-        size = pack(np.zeros(shape, np.float32), panels).size if panels else int(np.prod(shape, dtype=np.int64))
+        size = packed(key, shape, panels).memory.size if panels else math.prod(shape)
         self.stores[key] = aligned(size + SLACK, np.dtype(dtype).type)
 
     def __getitem__(self, key: str) -> np.ndarray:
@@ -103,7 +116,9 @@ class Network:
             raise ShapeError(f"{name}: expected an array of shape {shape}. Received: shape {array.shape}")
         store = self.stores[key]
         with self.lock:
-            store[:-SLACK] = pack(array.astype(np.float32), panels) if panels else array.astype(store.dtype).ravel()
+            store[:-SLACK] = (
+                pack(np.asarray(array, np.float32), panels) if panels else array.astype(store.dtype).ravel()
+            )
             self.version += 1
 
     def keys(self, kind: str) -> list[str]:
@@ -129,11 +144,8 @@ class Network:
     # graphs and programs
 
     def forward(self, batch: int, dtype: str = "f4", training: bool = False) -> Forward:
-        """Build the net's ops on a batch of inputs of element type `dtype` ("f4" or "u1")."""
-        x = leaf("input", "x", (batch, *self.input_shape), dtype)
-        construction = Construction(training)
-        output = Scope(construction).build_root(self.net, cast(x))
-        return Forward(x, output, construction)
+        """As `build`, this net."""
+        return build(self.net, self.input_shape, batch, dtype, training)
 
     def executable(self, key: object, build: Callable[[], Graph], fused: bool = True) -> Executable:
         """The program of `key`, from the cache or compiled from the graph that `build` makes."""
