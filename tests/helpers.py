@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from convolve import ops
 from convolve.execution import Arena, Executable
 from convolve.graph import Constant, Graph, Leaf, Op, Value, apply, differentiate, evaluate, leaf
+from convolve.layers import Imported, Port
+from convolve.layers.imported import Node, Number, Stored
 from convolve.native.workers import aligned
 from convolve.ops.convolution import Convolution, FilterGradientOp, InputGradient
 from convolve.ops.dropout import Dropout
-from convolve.ops.layout import Concat, Place, Slice
+from convolve.ops.layout import Concat, Place, Slice, Transpose
 from convolve.ops.norm import BatchNormalize, ChannelMoments, moments
 from convolve.ops.pointwise import TABLE, Broadcast, Pointwise
 from convolve.ops.pool import Pool, PoolGradient
@@ -287,6 +289,10 @@ CASES: list[Case] = [
     _case(Place(1, 2, 5), normal((2, 2, 3))),
     _case(Concat(-1), normal((2, 2, 3)), normal((2, 2, 1), 1), normal((2, 2, 2), 2)),
     _case(Concat(0), normal((2, 3)), normal((1, 3), 1)),
+    _case(Transpose((1, 0)), normal((3, 5))),
+    _case(Transpose((0, 2, 3, 1)), normal((2, 3, 4, 5))),
+    _case(Transpose((2, 0, 3, 1)), normal((2, 3, 1, 5))),
+    _case(Transpose((0, 2, 1, 3)), normal((2, 3, 4, 2))),
     _case(ChannelMoments(), normal((3, 2, 4))),
     Case(BatchNormalize(1e-3), _batch_normalize, (normal((3, 2, 4)), normal((4,), 1), normal((4,), 2))),
     _case(Dropout(0.4, 5), normal((3, 2, 7)), RANDOM),
@@ -294,6 +300,26 @@ CASES: list[Case] = [
     *(_case(CrossEntropy(s), normal((*y.shape, 5)), y) for s in (0.0, 0.1) for y in (LABELS, PIXELS)),
     *(_case(CrossEntropyGradient(0.1), normal((*y.shape, 5)), y, normal(y.shape, 1)) for y in (LABELS, PIXELS)),
 ]
+
+
+IMPORTED = Imported(
+    (Port("image", ("N", 2, 6, 5)),),
+    (Port("logits", ("N", 3)),),
+    (
+        Node("conv", "Conv", ("image", "w", "b"), ("c",), (("strides", (2, 1)), ("auto_pad", "SAME_LOWER"))),
+        Node("norm", "BatchNormalization", ("c", "g", "h", "m", "v"), ("n",), (("epsilon", 1e-3),)),
+        Node("act", "PRelu", ("n", "s"), ("a",)),
+        Node("flat", "Reshape", ("a", "shape"), ("f",)),
+        Node("fc", "Gemm", ("f", "w2", "b"), ("logits",), (("transB", 1), ("alpha", 0.5))),
+    ),
+    (Number("shape", "int64", (2,), (0, -1)),),
+    (
+        *(Stored("w", (3, 2, 3, 2)), Stored("w2", (3, 45)), Stored("s", (3, 1, 1))),
+        *(Stored(name, (3,)) for name in "bghmv"),
+    ),
+    13,
+)
+"""A net as an importer makes it: channels first, a flattening, weights of all kinds."""
 
 
 # what hypothesis draws

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from convolve import data as datasets
     from convolve import ops, zoo
     from convolve.layers import *  # noqa: F403 - the names are those of `_HOMES`
-    from convolve.model import Model, load
+    from convolve.model import Model, from_onnx, load
     from convolve.training import losses, optim, schedule
 
 _LAYERS = (
@@ -29,7 +29,11 @@ _LAYERS = (
     *("Softplus", "Mish", "Softmax", "Clip"),
     *("Flatten", "Reshape", "Pad", "Upsample", "Add", "Concat", "Multiply"),
 )
-_HOMES = dict.fromkeys(_LAYERS, "convolve.layers") | {"Model": "convolve.model", "load": "convolve.model"}
+_HOMES = dict.fromkeys(_LAYERS, "convolve.layers") | {
+    "Model": "convolve.model",
+    "load": "convolve.model",
+    "from_onnx": "convolve.model",
+}
 _MODULES = {
     "datasets": "convolve.data",
     "losses": "convolve.training.losses",
@@ -39,7 +43,19 @@ _MODULES = {
     "zoo": "convolve.zoo",
 }
 
-__all__ = ["Model", "__version__", "datasets", "load", "losses", "ops", "optim", "schedule", "zoo", *_LAYERS]
+__all__ = [
+    "Model",
+    "__version__",
+    "datasets",
+    "from_onnx",
+    "load",
+    "losses",
+    "ops",
+    "optim",
+    "schedule",
+    "zoo",
+    *_LAYERS,
+]
 
 
 def __getattr__(name: str) -> Any:

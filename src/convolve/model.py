@@ -103,7 +103,7 @@ class Model:
 
     def summary(self) -> Summary:
         """A table of the layers: output shape, true pads, parameters, multiply-adds, receptive field. Prints itself."""
-        return summarise(self.net, self.input_shape)
+        return summarise(self.network)
 
     def explain(self, batch_size: int = 1, training: bool = False) -> Explanation:
         """Every kernel call of a prediction (or training step): op, algorithm, pieces, share of time, GFLOP/s.
@@ -113,7 +113,7 @@ class Model:
         """
         if batch_size < 1:
             raise ConvolveError(f"explain: batch_size must be 1 or more. Received: batch_size={batch_size!r}")
-        network = Network(self.net, self.input_shape, threads=self.network.threads, exact=self.exact)
+        network = Network(self.net, self.network.bound and self.input_shape, 0, self.network.threads, exact=self.exact)
         inputs = {"x": np.random.default_rng(0).standard_normal((batch_size, *self.input_shape), np.float32)}
         if training:
             row_of_logits = len(self.output_shape) == 1 and self.output_shape[0] > 1
@@ -122,8 +122,7 @@ class Model:
             inputs["y"] = y[..., 0].astype(np.int32) if row_of_logits else y
             executable = Trainer(network, loss, optim.SGD(momentum=0.9)).executable(inputs["x"], inputs["y"])
         else:
-            key = ("predict", batch_size, "f4")
-            executable = network.executable(key, lambda: Graph({"output": network.forward(batch_size).output}))
+            executable = network.prediction(network.feeds(batch_size))
         return explain(executable, inputs, network.threads)
 
     def __repr__(self) -> str:
@@ -132,23 +131,43 @@ class Model:
 
     # using it
 
-    def predict(self, x: Any, batch_size: int | None = None) -> np.ndarray:
+    def predict(self, x: Any, batch_size: int | None = None) -> Any:
         """The net's output (n, ...) for x (n, *input_shape).
+
+        An imported net takes x as its file says, a dict of arrays by name where it has several inputs; several outputs
+        are a dict by name. A file for batches of one size takes any number of such batches.
 
         Raises:
             ShapeError: rank, shape or type of x does not suit the model.
             DataError: x holds NaN or infinity.
         """
-        images = as_images(x, self.input_shape)
-        size = batch_size or self._batch(images)
-        if len(images) == 0:
-            return np.zeros((0, *self.output_shape), np.float32)
-        parts = [self.network.predict(images[i : i + size]) for i in range(0, len(images), size)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        network = self.network
+        names = [port.name for port in network.ports]
+        given = x if isinstance(x, Mapping) else {names[0]: x}
+        if sorted(given) != sorted(names):
+            raise ShapeError(
+                f"expected an array for each of {', '.join(names)}. Received: {', '.join(map(str, given))}"
+            )
+        ports = [(port, given[port.name]) for port in network.ports]
+        arrays = [as_images(array, network.sample(port, np.shape(array))) for port, array in ports]
+        size = self._batch(arrays[0], batch_size)
+        count = len(arrays[0])
+        if count <= size:
+            made = network.predict(*arrays)
+        else:
+            parts = [network.predict(*(a[i : i + size] for a in arrays)) for i in range(0, count, size)]
+            made = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return next(iter(made.values())) if len(made) == 1 else made
 
-    def _batch(self, images: np.ndarray) -> int:
+    def _batch(self, images: np.ndarray, asked: int | None = None) -> int:
+        """Samples of one run: as many as the file says, as asked, or as fit into memory."""
+        fixed = self.network.ports[0].shape[0]
+        if isinstance(fixed, int):
+            if len(images) % fixed:
+                raise ShapeError(f"the net takes batches of {fixed}. Received: {len(images)} samples")
+            return fixed
         each = max(1, images[:1].nbytes)
-        return max(1, min(PREDICT_BATCH, PREDICT_BYTES // each))
+        return asked or max(1, min(PREDICT_BATCH, PREDICT_BYTES // each))
 
     def classify(self, x: Any, batch_size: int | None = None) -> list[Any] | np.ndarray:
         """The most probable class of each sample, or of each position of it where the output has spatial dimensions.
@@ -178,7 +197,7 @@ class Model:
     def _evaluate(
         self, images: np.ndarray, target: np.ndarray, loss: LossFunction, batch_size: int | None = None
     ) -> dict[str, float]:
-        size = batch_size or self._batch(images)
+        size = self._batch(images, batch_size)
         total, right, decided = 0.0, 0, 0
         for i in range(0, len(images), size):
             batch, wanted = images[i : i + size], target[i : i + size]
@@ -235,7 +254,7 @@ class Model:
             ShapeError, DataError: x or y does not suit the model; the message says what came and what was expected.
             DivergenceError: the loss left the finite numbers; the last good parameters were kept.
         """
-        describe(self.net, self.input_shape)  # a layer that cannot be saved fails here, not after the training
+        self._described()  # a layer that cannot be saved fails here, not after the training
         images = as_images(x, self.input_shape)
         chosen = losses.resolve(loss)
         target = self._target(y, len(images), chosen)
@@ -271,6 +290,7 @@ class Model:
         """Write the model to a safetensors file, whole or not at all. Equal models are equal files."""
         tensors = {f"parameter:{name}": array for name, array in self.parameters.items()}
         tensors |= {f"statistic:{name}": array for name, array in self.statistics.items()}
+        tensors |= {f"constant:{name}": array for name, array in View(self.network, "constant").items()}
         save_file(path, tensors, self._header(extra))
 
     def export_onnx(
@@ -304,11 +324,14 @@ class Model:
 
     def _header(self, extra: dict[str, Any] | None = None) -> dict[str, Any]:
         return {
-            "net": describe(self.net, self.input_shape),
-            "input_shape": list(self.input_shape),
+            "net": self._described(),
+            "input_shape": self.network.bound and list(self.network.bound),
             "classes": list(self.classes) if self.classes else None,
             "extra": extra or {},
         }
+
+    def _described(self) -> dict[str, Any]:
+        return describe(self.net, self.network.bound and self.input_shape)
 
     def copy(self) -> Model:
         """An independent model with the same parameters."""
@@ -318,6 +341,7 @@ class Model:
         """The saved form: copying and pickling go through what a file holds, never through code."""
         arrays = {f"parameter:{name}": np.array(a) for name, a in self.parameters.items()}
         arrays |= {f"statistic:{name}": np.array(a) for name, a in self.statistics.items()}
+        arrays |= {f"constant:{name}": np.array(a) for name, a in View(self.network, "constant").items()}
         return {"header": self._header(), "arrays": arrays, "threads": self._threads, "exact": self.exact}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -329,12 +353,14 @@ class Model:
     ) -> Model:
         """A model from what a file holds, checked before anything is allocated."""
         shape, classes = header["input_shape"], header["classes"]
-        if not isinstance(shape, list) or not all(isinstance(n, int) and not isinstance(n, bool) for n in shape):
+        listed = isinstance(shape, list) and all(isinstance(n, int) and not isinstance(n, bool) for n in shape)
+        if shape is not None and not listed:
             raise FileError(f"input_shape must be a list of integers. Received: {shape!r}")
         if classes is not None and not (isinstance(classes, list) and all(isinstance(c, str) for c in classes)):
             raise FileError(f"classes must be a list of names or null. Received: {classes!r}")
         model = cls.__new__(cls)
-        model.network = Network(restore(header["net"]), tuple(shape), 0, threads, arrays, exact)
+        bound = None if shape is None else tuple(shape)
+        model.network = Network(restore(header["net"]), bound, 0, threads, arrays, exact)
         model.exact, model._threads = exact, threads
         model.classes = tuple(classes) if classes is not None else None
         return model
@@ -373,3 +399,29 @@ def load(path: str | Path, threads: int | None = None) -> Model:
         raise FileError(f"{path}: its header lacks {error}; it was not written by Model.save") from None
     except ConvolveError as error:
         raise FileError(f"{path}: {error}") from None
+
+
+def from_onnx(source: str | Path | bytes, input_shape: Shape | None = None, threads: int | None = None) -> Model:
+    """A model from an ONNX file, or from its bytes.
+
+    Inputs and outputs stay as the file says: (batch, channels, height, width) where it says so. Sizes that the file
+    leaves open are those of the array a call gets.
+
+    Args:
+        source: the file's name, or its contents.
+        input_shape: of one sample of the first input, without the batch, where the file leaves sizes open: needed for
+            `summary`, `fit` and `explain`.
+        threads: to compute with, as in `Model`.
+
+    Raises:
+        ConvolveError: the `onnx` package is missing; the message is the line that installs it.
+        FileError: the file is missing or damaged, or has operators that are not known: all of them are listed.
+        ShapeError: an operator does not suit its inputs, or `input_shape` does not fit the file.
+    """
+    from convolve.onnx.reading import read
+
+    found = read(source)
+    model = Model.__new__(Model)
+    model.network = Network(found.net, input_shape, 0, threads, found.laid_out)
+    model.exact, model._threads, model.classes = False, threads, None
+    return model

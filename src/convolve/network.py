@@ -1,12 +1,13 @@
-"""A network: a net met its input. Its parameters, and the programs made of it, one per use and batch size."""
+"""A network: a net met its input. Its parameters, and the programs made of it, one per use and shape of the input."""
 
 from __future__ import annotations
 
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from convolve.errors import ConvolveError, ShapeError
 from convolve.execution import Arena, Executable
 from convolve.graph import Graph, Shape, Value, leaf
-from convolve.layers import Construction, Layer, Parameter, Scope
+from convolve.layers import Construction, Layer, Parameter, Port, Scope
 from convolve.native.workers import aligned, default_threads
 from convolve.ops import cast
 from convolve.passes import compile_graph, packed_leaves
@@ -25,25 +26,31 @@ PROGRAMS = 16
 SLACK = 64
 
 
+TRIALS = (224, 64, 32, 300, 512, 16, 8, 4, 2, 1)
+"""Sizes tried for dimensions that are known when the net is called, to see which arrays it has."""
+
+Feed = tuple[Shape, str]
+"""What is known of an input: its whole shape and its element type ("f4" or "u1")."""
+Arrays = Mapping[str, np.ndarray]
+
+
 @dataclass(frozen=True)
 class Forward:
-    """A net built on a batch: its input, its output, and what its layers left behind."""
+    """A net built on inputs of known shapes: its inputs, its outputs by name, and what its layers left behind."""
 
-    input: Value
-    output: Value
+    inputs: tuple[Value, ...]
+    outputs: dict[str, Value]
     construction: Construction
 
+    @property
+    def input(self) -> Value:
+        """The first input: the only one of nets that are trained."""
+        return self.inputs[0]
 
-def build(net: Layer, input_shape: Shape, batch: int, dtype: str = "f4", training: bool = False) -> Forward:
-    """Build a net's ops on a batch of inputs of element type `dtype` ("f4" or "u1"). No array is made.
-
-    Raises:
-        ShapeError: a layer does not suit its input; the message names it.
-    """
-    x = leaf("input", "x", (batch, *_checked_shape(input_shape)), dtype)
-    construction = Construction(training)
-    output = Scope(construction).build_root(net, cast(x))
-    return Forward(x, output, construction)
+    @property
+    def output(self) -> Value:
+        """The first output."""
+        return next(iter(self.outputs.values()))
 
 
 class Network:
@@ -52,18 +59,20 @@ class Network:
     def __init__(
         self,
         net: Layer,
-        input_shape: Shape,
+        input_shape: Shape | None,
         seed: int = 0,
         threads: int | None = None,
-        arrays: Mapping[str, np.ndarray] | None = None,
+        arrays: Arrays | Callable[[Construction], Arrays] | None = None,
         exact: bool = False,
     ) -> None:
-        """`arrays` gives all parameters and statistics by key, instead of their first values from `seed`.
+        """`arrays` gives all parameters, statistics and constants by key, instead of their first values from `seed`.
 
-        With `exact`, convolutions are computed directly, as they are defined.
+        They may depend on what the layers declared. With `exact`, convolutions are computed directly, as they are
+        defined. An imported net says itself what its inputs are; `input_shape` binds what it leaves open.
         """
         self.net = net
-        self.input_shape = _checked_shape(input_shape)
+        self.bound = None if input_shape is None else _checked_shape(input_shape)
+        self.ports = net.ports(self.bound)
         if threads is not None and (not isinstance(threads, int) or threads < 1):
             raise ConvolveError(f"threads must be a positive number or None. Received: threads={threads!r}")
         self.threads = threads or default_threads()
@@ -77,17 +86,20 @@ class Network:
         """Counts the changes of parameters and statistics: what was prepared of them is then made anew."""
         self._prepared: WeakValueDictionary[bytes, np.ndarray] = WeakValueDictionary()
         self._programs: OrderedDict[object, Executable] = OrderedDict()
-        built = self.forward(2)
+        built = self._first()
         self.output_shape = built.output.shape[1:]
         self.specs: dict[str, Parameter] = built.construction.parameters
-        panels = packed_leaves(Graph({"output": built.output}))
+        packed = packed_leaves(Graph(dict(built.outputs)))
         statistics = built.construction.statistics
         shapes = {f"parameter:{name}": spec.shape for name, spec in self.specs.items()}
         shapes |= {f"statistic:{name}": value.shape for name, value in statistics.items()}
+        shapes |= {f"constant:{name}": shape for name, shape in built.construction.constants.items()}
+        if callable(arrays):
+            arrays = arrays(built.construction)
         if arrays is not None:
             _check_arrays(shapes, arrays)
         for key, shape in shapes.items():
-            self._create(key, shape, panels.get(key.removeprefix("parameter:"), 0))
+            self._create(key, shape, packed.get(key.removeprefix("parameter:"), 0))
         for index, (name, spec) in enumerate(self.specs.items() if arrays is None else ()):
             self[f"parameter:{name}"] = spec.sample(np.random.Generator(np.random.Philox(key=[seed, index])))
         for key, value in (arrays or {f"statistic:{name}": value for name, value in statistics.items()}).items():
@@ -116,9 +128,7 @@ class Network:
             raise ShapeError(f"{name}: expected an array of shape {shape}. Received: shape {array.shape}")
         store = self.stores[key]
         with self.lock:
-            store[:-SLACK] = (
-                pack(np.asarray(array, np.float32), panels) if panels else array.astype(store.dtype).ravel()
-            )
+            store[:-SLACK] = pack(array.astype(np.float32), panels) if panels else array.astype(store.dtype).ravel()
             self.version += 1
 
     def keys(self, kind: str) -> list[str]:
@@ -143,9 +153,70 @@ class Network:
 
     # graphs and programs
 
+    @cached_property
+    def input_shape(self) -> Shape:
+        """The shape of one sample of the first input.
+
+        Raises:
+            ShapeError: some of it is known only when the net is called.
+        """
+        shape = self.ports[0].shape[1:]
+        if any(isinstance(n, str) for n in shape):
+            raise ShapeError(
+                f"the net takes inputs of any size along some dimensions, {self.ports[0]}: say which is meant, by "
+                "from_onnx(path, input_shape=...) without the batch"
+            )
+        return shape  # type: ignore[return-value]
+
+    def sample(self, port: Port, given: Shape) -> Shape:
+        """The shape of one sample of an input: where some sizes are known only now, those of the `given` array."""
+        sizes = port.shape[1:]
+        if not any(isinstance(n, str) for n in sizes):
+            return sizes  # type: ignore[return-value]
+        if len(given) != len(port.shape) or any(
+            isinstance(n, int) and n != m for n, m in zip(sizes, given[1:], strict=True)
+        ):
+            raise ShapeError(f"expected {port}. Received: shape {given}")
+        return given[1:]
+
+    def feeds(self, batch: int, dtype: str = "f4") -> tuple[Feed, ...]:
+        """What is known of the inputs for a batch of so many samples; the first one has the given type."""
+        first, *others = self.ports
+        shapes = [(batch, *self.input_shape)[: len(first.shape)]]
+        for port in others:
+            if any(isinstance(n, str) for n in port.shape[1:]):
+                raise ShapeError(f"the net has an input of unknown size, {port}: call it with arrays by name")
+            shapes.append((batch, *port.shape[1:])[: len(port.shape)])  # type: ignore[arg-type]
+        return tuple((shape, dtype if i == 0 else "f4") for i, shape in enumerate(shapes))
+
     def forward(self, batch: int, dtype: str = "f4", training: bool = False) -> Forward:
-        """As `build`, this net."""
-        return build(self.net, self.input_shape, batch, dtype, training)
+        """Build the net's ops on a batch of inputs of element type `dtype` ("f4" or "u1")."""
+        return self.on(self.feeds(batch, dtype), training)
+
+    def on(self, feeds: Sequence[Feed], training: bool = False) -> Forward:
+        """Build the net's ops on inputs of these shapes and types. The first is called "x", others "x1", "x2" ..."""
+        inputs = tuple(leaf("input", f"x{i or ''}", shape, dtype) for i, (shape, dtype) in enumerate(feeds))
+        construction = Construction(training)
+        outputs = Scope(construction).build_net(self.net, *(cast(x) for x in inputs))
+        return Forward(inputs, outputs, construction)
+
+    def _first(self) -> Forward:
+        """The net built on some input, to see what arrays it has."""
+        if all(isinstance(n, int) for port in self.ports for n in port.shape[1:]):
+            batch = self.ports[0].shape[0] if self.ports[0].shape else 1
+            return self.forward(batch if isinstance(batch, int) else 2)
+        failed: ShapeError | None = None
+        for size in TRIALS:
+            try:
+                return self.on([(tuple(self._trial(port, size)), "f4") for port in self.ports])
+            except ShapeError as error:
+                failed = failed or error
+        assert failed is not None
+        raise failed
+
+    def _trial(self, port: Port, size: int) -> Iterator[int]:
+        for place, n in enumerate(port.shape):
+            yield n if isinstance(n, int) else 1 if place == 0 else size
 
     def executable(self, key: object, build: Callable[[], Graph], fused: bool = True) -> Executable:
         """The program of `key`, from the cache or compiled from the graph that `build` makes."""
@@ -178,12 +249,16 @@ class Network:
             self.version += executable.changes
             return {name: executable.output(name) for name in outputs}
 
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        """The net's output for a batch (n, *input_shape) of float32 or uint8, contiguous."""
-        dtype = "u1" if x.dtype == np.uint8 else "f4"
-        key = ("predict", len(x), dtype)
-        executable = self.executable(key, lambda: Graph({"output": self.forward(len(x), dtype).output}))
-        return self.run(executable, {"x": x}, ("output",))["output"]
+    def predict(self, *inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """The net's outputs by name for inputs (n, ...) of float32 or uint8, contiguous."""
+        feeds = tuple((x.shape, "u1" if x.dtype == np.uint8 else "f4") for x in inputs)
+        executable = self.prediction(feeds)
+        arrays = {f"x{i or ''}": x for i, x in enumerate(inputs)}
+        return self.run(executable, arrays, tuple(executable.program.outputs))
+
+    def prediction(self, feeds: tuple[Feed, ...]) -> Executable:
+        """The program that computes the outputs for inputs of these shapes and types."""
+        return self.executable(("predict", feeds), lambda: Graph(dict(self.on(feeds).outputs)))
 
     def trace(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Every layer's output for a batch, from a program that fuses nothing and computes convolutions directly."""

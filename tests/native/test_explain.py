@@ -34,8 +34,7 @@ def small(threads: int | None = 2) -> Model:
 
 def program_of(model: Model, batch: int) -> tuple[Executable, dict[str, Array]]:
     x = np.random.default_rng(0).standard_normal((batch, *model.input_shape), np.float32)
-    model.predict(x)
-    return model.network.executable(("predict", batch, "f4"), lambda: pytest.fail("not in the cache")), {"x": x}
+    return model.network.prediction(model.network.feeds(batch)), {"x": x}
 
 
 def assert_consistent(found: Explanation) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import IMPORTED
 
 import convolve
 from convolve import (
@@ -196,6 +197,7 @@ EXAMPLES: dict[str, list[tuple[Layer, Shape]]] = {
     "GlobalMaxPool": [(GlobalMaxPool(), shape) for shape in POINTWISE[1:]],
     "HardSigmoid": [(HardSigmoid(), shape) for shape in POINTWISE],
     "HardSwish": [(HardSwish(), shape) for shape in POINTWISE],
+    "Imported": [(IMPORTED, (2, 6, 5))],
     "LeakyReLU": [(LeakyReLU(0.2), shape) for shape in POINTWISE],
     "LpPool": [
         (LpPool(2), (9, 3)),

@@ -43,8 +43,6 @@ runtime = pytest.importorskip("onnxruntime")
 Array = np.ndarray[Any, Any]
 OPSETS = range(18, onnx.defs.onnx_opset_version() + 1)
 TOLERANCE = 1e-5
-STEEP = {"mobilenet_v2": 1e-4}
-"""Of nets in which float32 itself is further off: in both, and in PyTorch, 2.5e-5 from what float64 gives."""
 
 
 def exported(model: Model, **options: Any) -> Any:
@@ -67,9 +65,9 @@ def answer(made: Any, x: Array) -> Array:
     return np.asarray(y)
 
 
-def close(got: Array, true: Array, tolerance: float = TOLERANCE) -> bool:
+def close(got: Array, true: Array) -> bool:
     assert got.shape == true.shape
-    return bool(np.abs(got - true).max() <= tolerance * np.abs(true).max())
+    return bool(np.abs(got - true).max() <= TOLERANCE * np.abs(true).max())
 
 
 def normal(*shape: int) -> Array:
@@ -86,18 +84,19 @@ def randomised(layer: Layer, input_shape: Shape) -> Model:
     return model
 
 
-def check(model: Model, opset: int = 18, batch: int = 3, tolerance: float = TOLERANCE) -> Any:
+def check(model: Model, opset: int = 18, batch: int = 3) -> Any:
     """Export, and compare with ONNX Runtime."""
     made = exported(model, opset=opset)
     x = normal(batch, *model.input_shape)
     got = np.moveaxis(answer(made, np.moveaxis(x, -1, 1)), 1, -1)
-    assert close(got, model.predict(x), tolerance)
+    assert close(got, model.predict(x))
     return made
 
 
 LAYERS = [
     pytest.param(layer, shape, id=f"{name}{index}")
     for name, examples in (*EXAMPLES.items(), ("Own", OWN))
+    if name != "Imported"
     for index, (layer, shape) in enumerate(examples)
 ]
 
@@ -115,7 +114,7 @@ SMALL = {
 
 @pytest.mark.parametrize("name", zoo.NETS)
 def test_every_net_of_the_zoo_is_exported(name: str) -> None:
-    made = check(randomised(zoo.NETS[name].make(), SMALL[name]), batch=2, tolerance=STEEP.get(name, TOLERANCE))
+    made = check(randomised(zoo.NETS[name].make(), SMALL[name]), batch=2)
     assert "Transpose" not in operators(made)
 
 

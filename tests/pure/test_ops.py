@@ -194,6 +194,17 @@ def _(op: Any, x: Array) -> Array:
     return y
 
 
+@defines("transpose")
+def _(op: Any, x: Array) -> Array:
+    y = filled(op, x)
+    for index in np.ndindex(y.shape):
+        source = [0] * x.ndim
+        for i, axis in zip(index, op.axes, strict=True):
+            source[axis] = i
+        y[index] = x[tuple(source)]
+    return y
+
+
 @defines("slice")
 def _(op: Any, x: Array) -> Array:
     y = filled(op, x)

@@ -17,6 +17,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import numpy as np
 import pytest
 import safetensors.numpy
+from helpers import IMPORTED
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,6 +34,7 @@ from convolve.layers import (
     Dropout,
     Expanded,
     Flatten,
+    Imported,
     Input,
     Layer,
     MaxPool,
@@ -99,6 +101,9 @@ def instances(cls: Any) -> Iterator[Any]:
     if cls is Expanded:
         yield Expanded("swish", ((3, 2),), SWISH, None, "named")
         yield Expanded("swish", ((3, 2),), SWISH, SWISH)
+        return
+    if cls is Imported:
+        yield IMPORTED
         return
     hints = get_type_hints(cls)
     choices = {f.name: examples(hints[f.name]) for f in fields(cls)}

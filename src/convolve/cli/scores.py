@@ -122,7 +122,7 @@ def probabilities(model: Model, x: np.ndarray) -> NDArray[np.float64]:
         raise ShapeError(
             f"this model's output has shape {model.output_shape}; expected one value a class, as a last Dense has"
         )
-    outputs = model.predict(x).astype(np.float64)
+    outputs = np.asarray(model.predict(x), np.float64)
     if isinstance(model.network.forward(1).output.op, Softmax):
         return outputs
     grown = np.exp(outputs - outputs.max(-1, keepdims=True))

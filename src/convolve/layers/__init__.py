@@ -17,9 +17,10 @@ from convolve.layers.activations import (
     Softplus,
     Tanh,
 )
-from convolve.layers.base import Construction, Input, Layer, Parameter, Row, Scope, Symbol
+from convolve.layers.base import Construction, Input, Layer, Parameter, Port, Row, Scope, Symbol
 from convolve.layers.convolution import Conv, ConvTranspose, Dense
 from convolve.layers.expanded import Expanded
+from convolve.layers.imported import Imported
 from convolve.layers.joins import Add, Concat, Multiply, Net, Parallel, Residual, Sequential
 from convolve.layers.norms import BatchNorm, Dropout, Normalize
 from convolve.layers.pooling import AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool, LpPool, MaxPool
@@ -47,6 +48,7 @@ __all__ = [
     "GlobalMaxPool",
     "HardSigmoid",
     "HardSwish",
+    "Imported",
     "Input",
     "Layer",
     "LeakyReLU",
@@ -60,6 +62,7 @@ __all__ = [
     "Pad",
     "Parallel",
     "Parameter",
+    "Port",
     "ReLU",
     "Reshape",
     "Residual",

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -39,12 +39,41 @@ class Layer:
         """Write the layer's ops; raises `ShapeError` where the inputs do not suit it."""
         raise NotImplementedError
 
+    def results(self, scope: Scope, *inputs: Value) -> dict[str, Value]:
+        """Write the ops of a layer that is a whole net; what it makes, by name."""
+        return {"output": self.build(scope, *inputs)}
+
+    def ports(self, input_shape: Shape | None) -> tuple[Port, ...]:
+        """The inputs of a net that is this layer, for samples of `input_shape`."""
+        if input_shape is None:
+            raise ShapeError("input_shape is (*spatial, channels) without the batch, as in (28, 28, 1). Received: None")
+        return (Port("x", ("batch", *input_shape)),)
+
     def __call__(self, *inputs: Symbol) -> Symbol:
         return Symbol(self, inputs)
+
+    def title(self) -> str:
+        """What summaries call the layer."""
+        return type(self).__name__
 
     def kind(self) -> str:
         """The class's name as names are made of it: `BatchNorm` is `batch_norm`, `LeakyReLU` is `leaky_relu`."""
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", type(self).__name__).lower()
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a net: its name, its whole shape, its element type.
+
+    In a shape, a word stands for a dimension that is known when the net is called; equal words are equal sizes.
+    """
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str = "float32"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({', '.join(map(str, self.shape))}) of {self.dtype}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,15 +132,9 @@ class Parameter:
             limit = math.sqrt(6 / (self.fan_in + self.fan_out))
             return random.uniform(-limit, limit, self.shape).astype(np.float32)
         gain = {"he_normal": 2.0, "lecun_normal": 1.0}[self.init]
-        made, scale = np.empty(math.prod(self.shape), np.float32), math.sqrt(gain / self.fan_in)
-        for start in range(0, made.size, SAMPLED):
-            part = made[start : start + SAMPLED]
-            part[:] = random.standard_normal(part.size) * scale
-        return made.reshape(self.shape)
+        return (random.standard_normal(self.shape) * math.sqrt(gain / self.fan_in)).astype(np.float32)
 
 
-SAMPLED = 1 << 16
-"""Numbers drawn at a time: the float64 they come as stay in the cache."""
 INITS = ("he_normal", "lecun_normal", "glorot_uniform", "zeros", "ones")
 
 
@@ -134,6 +157,9 @@ class Construction:
     parameters: dict[str, Parameter] = field(default_factory=dict)
     statistics: dict[str, np.ndarray] = field(default_factory=dict)
     leaves: dict[str, Value] = field(default_factory=dict)
+    constants: dict[str, Shape] = field(default_factory=dict)
+    origins: dict[Any, str] = field(default_factory=dict)
+    """Which array of the net each array of an imported file became."""
     updates: list[tuple[Value, Value]] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     counter: int = 0
@@ -181,6 +207,12 @@ class Scope:
         self.construction.statistics[key] = np.broadcast_to(np.float32(value), shape)
         return self._leaf("statistic", key, shape)
 
+    def constant(self, name: str, shape: Shape) -> Value:
+        """An array that comes with the net and never changes."""
+        key = f"{self.path}.{name}" if self.path else name
+        self.construction.constants[key] = shape
+        return self._leaf("constant", key, shape)
+
     def _leaf(self, kind: str, key: str, shape: Shape) -> Value:
         leaves = self.construction.leaves
         if key not in leaves:
@@ -217,9 +249,9 @@ class Scope:
         self.construction.rows.insert(place, Row(path, layer, inputs, made, self.depth))
         return made
 
-    def build_root(self, net: Layer, x: Value) -> Value:
-        """Build a whole net: a container's own name is no part of its layers' names."""
-        return net.build(self, x) if net.container else self.apply(net, x)
+    def build_net(self, net: Layer, *inputs: Value) -> dict[str, Value]:
+        """Build a whole net, its outputs by name: a container's own name is no part of its layers' names."""
+        return net.results(self, *inputs) if net.container else {"output": self.apply(net, *inputs)}
 
     def _name(self, layer: Layer) -> str:
         if layer.name:

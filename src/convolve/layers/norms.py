@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from convolve import ops
 from convolve.errors import ShapeError
-from convolve.graph import Value, apply
+from convolve.graph import Leaf, Value, apply
 from convolve.layers.base import Layer, Scope, one
 from convolve.ops.dropout import Dropout as DropoutOp
 from convolve.ops.layout import row
@@ -36,19 +36,28 @@ class BatchNorm(Layer):
         shift = scope.parameter("shift", (channels,), "zeros", decay=False)
         mean = scope.statistic("mean", (channels,), 0.0)
         variance = scope.statistic("variance", (channels,), 1.0)
-        if not scope.training:
-            return (x - mean) * (scale / ops.sqrt(variance + self.epsilon)) + shift
-        count = x.size // channels
-        if count < 2:
-            raise ShapeError(
-                f"{scope.title}: batch norm needs more than one value a channel in training; use a larger batch or "
-                f"another norm. Received: one value a channel, shape {x.shape}"
-            )
-        found = moments(x)
-        unbiased = row(found, 1) * (count / (count - 1))
-        scope.update(mean, mean * self.decay + row(found, 0) * (1 - self.decay))
-        scope.update(variance, variance * self.decay + unbiased * (1 - self.decay))
-        return apply(BatchNormalize(self.epsilon), x, found, scale, shift)
+        return batch_norm(scope, x, scale, shift, mean, variance, self.decay, self.epsilon)
+
+
+def batch_norm(
+    scope: Scope, x: Value, scale: Value, shift: Value, mean: Value, variance: Value, decay: float, epsilon: float
+) -> Value:
+    """The layer's ops on its arrays; in training, `mean` and `variance` move if they are statistics."""
+    if not scope.training:
+        return (x - mean) * (scale / ops.sqrt(variance + epsilon)) + shift
+    channels = x.shape[-1]
+    count = x.size // channels
+    if count < 2:
+        raise ShapeError(
+            f"{scope.title}: batch norm needs more than one value a channel in training; use a larger batch or "
+            f"another norm. Received: one value a channel, shape {x.shape}"
+        )
+    found = moments(x)
+    unbiased = row(found, 1) * (count / (count - 1))
+    if isinstance(mean.op, Leaf) and isinstance(variance.op, Leaf):
+        scope.update(mean, mean * decay + row(found, 0) * (1 - decay))
+        scope.update(variance, variance * decay + unbiased * (1 - decay))
+    return apply(BatchNormalize(epsilon), x, found, scale, shift)
 
 
 @dataclass(frozen=True)

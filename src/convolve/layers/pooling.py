@@ -118,8 +118,8 @@ class LpPool(Layer):
         if not 1 <= self.p < math.inf:
             raise ShapeError(f"{scope.title}: p must be a finite number of at least 1. Received: p={self.p}")
         window, _ = _window(self, scope, x)
-        total = apply(Pool("sum", window), _power(ops.absolute(x), self.p))
-        return _power(total, 1 / self.p)
+        total = apply(Pool("sum", window), power(ops.absolute(x), self.p))
+        return power(total, 1 / self.p)
 
 
 @dataclass(frozen=True)
@@ -196,12 +196,12 @@ def _positions(layer: Layer, scope: Scope, inputs: tuple[Value, ...]) -> tuple[V
     return x, tuple(range(1, 1 + len(spatial(scope, x, type(layer).__name__))))
 
 
-def _power(value: Value, exponent: float) -> Value:
+def power(value: Value, exponent: float) -> Value:
     """value ** exponent for values from 0 on; the gradient at 0 is 0, but for exponent 1."""
     if exponent == 1:
         return value
     if float(exponent).is_integer():
-        whole = ops.square(_power(value, exponent // 2))
+        whole = ops.square(power(value, exponent // 2))
         return whole * value if exponent % 2 else whole
     zero = ops.equal(value, 0.0)
     base = ops.where(zero, 1.0, value)

@@ -11,7 +11,7 @@ What a person composes own layers and losses from stands here too: functions ove
 
 from convolve.graph import Value, constant
 from convolve.ops import convolution, dropout, norm, pool, softmax  # noqa: F401 - fills the vocabulary
-from convolve.ops.layout import concat, cut
+from convolve.ops.layout import concat, cut, transpose
 from convolve.ops.pointwise import (
     absolute,
     broadcast,
@@ -76,6 +76,7 @@ __all__ = [
     "square",
     "sum",
     "tanh",
+    "transpose",
     "vector",
     "where",
 ]

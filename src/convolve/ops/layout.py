@@ -1,7 +1,8 @@
-"""Parts of values: slices as views, and concatenation."""
+"""Parts of values and their order: slices as views, concatenation, transposition."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,8 +11,10 @@ import numpy as np
 
 from convolve.errors import ShapeError
 from convolve.graph import Op, Shape, Value, apply, register
-from convolve.lowering import Group, Lowering
+from convolve.lowering import GRAIN, MOST_PIECES, Group, Lowering, aligned_strides, merged, offsets, table
+from convolve.native.kernels.layout import Transpose as TransposeKernel
 from convolve.ops.reduce import reshape_to
+from convolve.program import Argument, At, Buffer
 
 
 @register
@@ -124,6 +127,71 @@ class Concat(Op):
             x, place = low.plain(value), result.part(value.shape, axis, at)
             if (x.memory, x.start, x.strides) != (place.memory, place.start, place.strides):
                 low.copy(x, place, disjoint=True)
+
+
+@register
+@dataclass(frozen=True)
+class Transpose(Op):
+    """The same elements with the axes in another order: axis i of the result is axis `axes[i]` of the input."""
+
+    name: ClassVar[str] = "transpose"
+    arity: ClassVar[int | None] = 1
+    axes: tuple[int, ...]
+
+    def shape(self, *inputs: Shape) -> Shape:
+        [x] = inputs
+        if sorted(self.axes) != list(range(len(x))):
+            raise ShapeError(f"transpose of a value with shape {x} to the order {self.axes} of its axes")
+        return tuple(x[a] for a in self.axes)
+
+    def reference(self, *inputs: np.ndarray) -> np.ndarray:
+        return inputs[0].transpose(self.axes)
+
+    def gradient(self, y: Value, dy: Value) -> Sequence[Value | None]:
+        return (apply(Transpose(tuple(int(i) for i in np.argsort(self.axes))), dy),)
+
+    def lower(self, group: Group, low: Lowering) -> None:
+        """Planes of the two axes along which input and result lie densely, all others in tables."""
+        y = group.anchor
+        assert y is not None
+        x, result = low.plain(y.inputs[0]), low.result(y)
+        source = Buffer(x.memory, y.shape, tuple(x.strides[a] for a in self.axes), x.start)
+        dims = merged(y.shape, [aligned_strides(b, y.shape) for b in (source, result)]) or [(1, (1, 1))]
+        along = min(range(len(dims)), key=lambda i: dims[i][1][1])
+        columns, (x_column, y_column) = dims.pop(along)
+        dense = min(range(len(dims)), key=lambda i: dims[i][1][0]) if dims else None
+        rows, (x_row, y_row) = dims.pop(dense) if dense is not None else (1, (0, 0))
+        if x_column == 1:  # dense on both sides: the inner loop goes along it
+            rows, x_row, y_row, columns, x_column, y_column = columns, x_column, y_column, rows, x_row, y_row
+        sizes = [n for n, _ in dims]
+        planes = math.prod(sizes)
+        parts = max(1, min(rows, MOST_PIECES // planes, planes * rows * columns // GRAIN))
+        pieces = max(1, min(planes, MOST_PIECES, planes * rows * columns // GRAIN)) if parts == 1 else planes * parts
+        arguments: dict[str, Argument] = {
+            "x": At(x.memory, x.start),
+            "y": At(result.memory, result.start),
+            "x_table": table(offsets(sizes, [steps[0] for _, steps in dims])),
+            "y_table": table(offsets(sizes, [steps[1] for _, steps in dims])),
+            "planes": planes,
+            "parts": parts,
+            "pieces": pieces,
+            "rows": rows,
+            "x_row": x_row,
+            "y_row": y_row,
+            "columns": columns,
+            "x_column": x_column,
+            "y_column": y_column,
+        }
+        low.call(TransposeKernel(), arguments, pieces, result, "transpose", disjoint=True)
+
+
+def transpose(value: Value, axes: Sequence[int]) -> Value:
+    """The value with axis `axes[i]` as its axis i: a reshape where only axes of size 1 move."""
+    order = tuple(axes)
+    moving = [a for a in order if value.shape[a] != 1]
+    if moving == sorted(moving):
+        return reshape_to(value, tuple(value.shape[a] for a in order))
+    return apply(Transpose(order), value)
 
 
 def cut(value: Value, axis: int, start: int, stop: int) -> Value:

@@ -17,7 +17,7 @@ import numpy as np
 
 from convolve import layers
 from convolve.graph import Leaf, Shape, Value, topological
-from convolve.network import build
+from convolve.network import Network
 from convolve.ops.convolution import Convolution, InputGradient
 from convolve.ops.dropout import Dropout
 from convolve.ops.layout import Concat, Slice
@@ -113,18 +113,14 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def summarise(net: layers.Layer, input_shape: Shape) -> Summary:
-    """Count what every layer of a net has and does for one sample.
-
-    Raises:
-        ShapeError: a layer does not suit its input; the message names it.
-    """
-    built = build(net, input_shape, 1)
+def summarise(network: Network) -> Summary:
+    """Count what every layer of a network has and does for one sample."""
+    built = network.forward(1)
     fields = receptive_fields(built.input, built.output)
     rows = tuple(_row(row, fields) for row in built.construction.rows)
     everything = topological([built.output])
     return Summary(
-        input_shape=built.input.shape[1:],
+        input_shape=network.input_shape,
         rows=rows,
         parameters=_parameters(everything),
         multiply_adds=sum(multiply_adds(v) for v in everything),
@@ -139,7 +135,7 @@ def _row(row: layers.Row, fields: Mapping[int, Field]) -> Row:
     pads = [w.pads for w, _ in windows] + [v.op.pads for v in inside if isinstance(v.op, Resample) and v.op.pads]
     return Row(
         path=row.path,
-        kind=type(row.layer).__name__,
+        kind=row.layer.title(),
         depth=row.depth,
         output_shape=row.output.shape[1:],
         pads=pads[0] or None if len(pads) == 1 else None,

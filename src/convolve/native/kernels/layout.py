@@ -31,6 +31,29 @@ class Fill:
 
 
 @dataclass(frozen=True)
+class Transpose:
+    """Planes of rows and columns, copied element by element: each side has strides of its own, planes have tables."""
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return (
+            *("x:f4", "y:f4", "x_table:i4", "y_table:i4", "planes:int", "parts:int", "pieces:int"),
+            *("rows:int", "x_row:int", "y_row:int", "columns:int", "x_column:int", "y_column:int"),
+        )
+
+    def emit(self, k: Kernel) -> None:
+        first, last = share(k.piece // k.parts, k.pieces // k.parts, k.planes)
+        begin, end = share(k.piece % k.parts, k.parts, k.rows)
+        with k.range(last, first) as plane:
+            x = k.x + (k.x_table + plane).load()
+            y = k.y + (k.y_table + plane).load()
+            with k.range(k.columns) as column:
+                source, target = x + column * k.x_column, y + column * k.y_column
+                with k.range(end, begin) as row:
+                    (target + row * k.y_row).store((source + row * k.x_row).load())
+
+
+@dataclass(frozen=True)
 class TransposePanels:
     """From panels of filters to panels of channels, taps turned round: what the gradient of an input multiplies with.
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from convolve.errors import ConvolveError
 from convolve.graph import leaf
-from convolve.layers import Construction
+from convolve.layers import Construction, Imported
 from convolve.network import Network
 from convolve.onnx.export.draft import BATCH, Draft, Node, first, is_batch, last
 from convolve.onnx.export.layers import Writer
@@ -60,11 +60,12 @@ def to_bytes(
     draft = Draft(opset, network.__getitem__, input=INPUT)
     draft.reserve(INPUT, OUTPUT)
     x = leaf("input", "x", (BATCH, *network.input_shape))
-    order = first if layout == "channels_first" else last
+    # An imported net's dimensions are those of its file.
+    order = first if layout == "channels_first" and not isinstance(network.net, Imported) else last
     tensor = INPUT if dtype == "float32" else draft.node("Cast", [INPUT], "cast", to=onnx.TensorProto.FLOAT)
     draft.put(x, tensor, order(len(x.shape)))
     writer = Writer(Construction(training=False), draft=draft)
-    output = writer.build_root(expand(network.net, network.input_shape, training=False), x)
+    output = writer.build_net(expand(network.net, network.input_shape, training=False), x)["output"]
     draft.finish(output, order(len(output.shape)), OUTPUT)
     size = sum(array.nbytes for array in draft.initialisers.values())
     if size > MOST_BYTES:
@@ -86,7 +87,7 @@ def _ordered(shape: tuple[int, ...], order: Any) -> tuple[int, ...]:
 def _serialised(
     onnx: ModuleType, draft: Draft, shapes: dict[str, tuple[int, ...]], dtype: str, metadata: dict[str, str]
 ) -> bytes:
-    """The draft, whose arrays go with it, as the bytes of a file."""
+    """The draft as the bytes of a file."""
     helper, types = onnx.helper, onnx.TensorProto
     opsets = [helper.make_opsetid("", draft.opset)]
 
@@ -99,6 +100,7 @@ def _serialised(
         "convolve",
         [described(INPUT, shapes[INPUT], types.FLOAT if dtype == "float32" else types.UINT8)],
         [described(OUTPUT, shapes[OUTPUT])],
+        [onnx.numpy_helper.from_array(array, name) for name, array in draft.initialisers.items()],
         value_info=[
             described(name, shape)
             for name, shape in draft.shapes.items()
@@ -112,13 +114,8 @@ def _serialised(
         producer_name="convolve",
     )
     helper.set_model_props(model, metadata)
-    for name in list(draft.initialisers):  # one by one and in their place: a net's arrays may be half the memory
-        array = draft.initialisers.pop(name)
-        kind = helper.np_dtype_to_tensor_dtype(array.dtype)
-        data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-        model.graph.initializer.add(name=name, dims=array.shape, data_type=kind, raw_data=data)
-    made: bytes = model.SerializeToString(deterministic=True)
-    return made
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
 
 
 def _node(helper: Any, node: Node) -> Any:

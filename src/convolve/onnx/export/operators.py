@@ -12,7 +12,7 @@ from convolve.errors import ConvolveError
 from convolve.graph import OPS, Constant, Op, Value
 from convolve.onnx.export.draft import BATCH, Dims, Draft, Order, Scan, first, is_batch, last
 from convolve.ops.convolution import Convolution, InputGradient
-from convolve.ops.layout import Concat, Place, Slice
+from convolve.ops.layout import Concat, Place, Slice, Transpose
 from convolve.ops.norm import BatchNormalize, ChannelMoments
 from convolve.ops.pointwise import Broadcast, Pointwise
 from convolve.ops.pool import Pool
@@ -304,6 +304,16 @@ def _slice(draft: Draft, value: Value, name: str) -> None:
 def cut(draft: Draft, tensor: str, axis: int, start: int, stop: int, name: str | None = None) -> str:
     """Positions start..stop-1 along an axis of a tensor."""
     return draft.node("Slice", [tensor, *map(draft.integers, (start, stop, axis))], name)
+
+
+@_writes(Transpose)
+def _transpose(draft: Draft, value: Value, name: str) -> None:
+    """Nothing is moved: the tensor's dimensions are others of the value."""
+    assert isinstance(value.op, Transpose)
+    [x] = value.inputs
+    made = draft.order(x)
+    order = made if isinstance(made, Dims) else last(len(x.shape))
+    draft.put(value, draft.at(x, order), Dims(tuple(value.op.axes.index(d) for d in order.order)))
 
 
 @_writes(Place)

@@ -1,0 +1,11 @@
+"""Nets that came as ONNX graphs: one layer, `Imported`, and a handler for each operator.
+
+The file's dimensions (batch, channels, *spatial) are brought to channels last once; see `imported.tensor`.
+"""
+
+from convolve.layers.imported import norms, pointwise, products, reductions, shaping, windows  # noqa: F401 - the handlers
+from convolve.layers.imported.graph import Node, Number, Stored
+from convolve.layers.imported.net import Imported, Operator
+from convolve.layers.imported.site import HANDLERS
+
+__all__ = ["HANDLERS", "Imported", "Node", "Number", "Operator", "Stored"]

@@ -1,0 +1,132 @@
+"""`Imported`: a net that came as an ONNX graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from convolve.errors import ConvolveError, ShapeError
+from convolve.graph import Shape, Value
+from convolve.layers.base import Layer, Port, Row, Scope
+from convolve.layers.imported import folding
+from convolve.layers.imported.graph import Node, Number, Stored
+from convolve.layers.imported.site import HANDLERS, Operand, Site
+from convolve.layers.imported.tensor import Tensor
+
+Names = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Operator(Layer):
+    """A node of an imported net as summaries and traces show it."""
+
+    node: Node
+    name: str | None = None
+
+    def title(self) -> str:
+        return self.node.op
+
+
+@dataclass(frozen=True)
+class Imported(Layer):
+    """An ONNX graph: its inputs and outputs as the file says, its nodes in order, its constants.
+
+    `numbers` are small constants, known while the net is built; `arrays` are what the network keeps: each becomes a
+    parameter, a statistic or a constant, named after the node that reads it first.
+
+    Raises:
+        ConvolveError: a node reads what no earlier one makes; two values have one name.
+        ShapeError: an operator does not suit its inputs; the message has the node's name.
+    """
+
+    container: ClassVar[bool] = True
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    nodes: tuple[Node, ...]
+    numbers: tuple[Number, ...] = ()
+    arrays: tuple[Stored, ...] = ()
+    opset: int = 22
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        known = {""}
+        made = (*(p.name for p in self.inputs), *(c.name for c in self.numbers), *(a.name for a in self.arrays))
+        given: list[tuple[str, Names, Names]] = [("", (), made), *((n.name, n.inputs, n.outputs) for n in self.nodes)]
+        for node, reads, names in given:
+            missing = [name for name in reads if name not in known]
+            if missing:
+                raise ConvolveError(f"node {node} reads {missing[0]!r}, which no earlier node makes")
+            for name in names:
+                if name and name in known:
+                    raise ConvolveError(f"the name {name!r} stands for two values")
+                known.add(name)
+        missing = [p.name for p in self.outputs if p.name not in known]
+        if missing or not self.outputs:
+            raise ConvolveError(f"an imported net needs outputs that its nodes make. Missing: {missing or 'all'}")
+
+    def ports(self, input_shape: Shape | None) -> tuple[Port, ...]:
+        """The inputs; `input_shape` (without the batch) stands for the first one's dimensions behind the batch."""
+        first, *others = self.inputs
+        if input_shape is None:
+            return self.inputs
+        bound = dict(zip(first.shape[1:], input_shape, strict=False))
+        fit = len(input_shape) == len(first.shape) - 1
+        fit = fit and all(isinstance(n, str) or n == m for n, m in zip(first.shape[1:], input_shape, strict=True))
+        if not fit:
+            raise ShapeError(f"input_shape must fit the file's {first}. Received: input_shape={input_shape}")
+        words = {n: m for n, m in bound.items() if isinstance(n, str)}
+        return tuple(
+            replace(p, shape=(*p.shape[:1], *(words.get(n, n) if isinstance(n, str) else n for n in p.shape[1:])))
+            for p in (first, *others)
+        )
+
+    def build(self, scope: Scope, *inputs: Value) -> Value:
+        made = self.results(scope, *inputs)
+        if len(made) != 1:
+            raise ShapeError(f"{scope.title}: has {len(made)} outputs; as a layer among others it needs one")
+        return next(iter(made.values()))
+
+    def results(self, scope: Scope, *inputs: Value) -> dict[str, Value]:
+        """All outputs by name, their dimensions in the file's order, as those of the inputs are."""
+        if len(inputs) != len(self.inputs):
+            raise ShapeError(f"{scope.title}: takes {len(self.inputs)} inputs. Received: {len(inputs)}")
+        known: dict[str, Operand] = {c.name: c.array() for c in self.numbers}
+        known |= {a.name: a for a in self.arrays}
+        known |= {p.name: Tensor.plain(x, p.dtype) for p, x in zip(self.inputs, inputs, strict=True)}
+        for node in self.nodes:
+            known |= self._node(scope, node, [known[name] if name else None for name in node.inputs])
+        site = Site(Node("output", "Identity", (), ()), self.opset, scope)
+        return {p.name: site.tensor(known[p.name]).in_order() for p in self.outputs}
+
+    def _node(self, scope: Scope, node: Node, operands: Sequence[Operand | None]) -> dict[str, Operand]:
+        path = f"{scope.path}.{node.name}" if scope.path else node.name
+        inner = Scope(scope.construction, path, set(), scope.depth + 1)
+        site = Site(node, self.opset, inner)
+        if node.op not in HANDLERS:
+            raise ShapeError(f"{path}: operator {node.op} is not known; a newer convolve may know it")
+        try:
+            if all(x is None or isinstance(x, np.ndarray) for x in operands) and node.op in folding.FOLDS:
+                made: list[Operand] = list(folding.fold(node, operands))
+            else:
+                found = HANDLERS[node.op].build(site, *operands)
+                made = [found] if isinstance(found, (Tensor, Stored, np.ndarray)) else list(found)
+        except ConvolveError as error:
+            text = str(error)
+            shapes = ", ".join(str(x.shape) for x in operands if x is not None)
+            received = "" if "Received: " in text else f". Received: inputs of shape {shapes}"
+            raise type(error)(f"{path}: {node.op}: {text}{received}") from None
+        results = dict(zip([n for n in node.outputs if n], made, strict=False))
+        return {name: self._row(scope, inner.path, node, operands, x) for name, x in results.items()}
+
+    def _row(self, scope: Scope, path: str, node: Node, operands: Sequence[Operand | None], made: Operand) -> Operand:
+        """Note a value for summaries and traces."""
+        if not isinstance(made, Tensor):
+            return made
+        if made.value.label == "" and made.value.inputs:
+            made = replace(made, value=replace(made.value, label=path))
+        read = tuple(x.value for x in operands if isinstance(x, Tensor))
+        scope.construction.rows.append(Row(path, Operator(node), read, made.value, scope.depth))
+        return made

@@ -1,0 +1,142 @@
+"""Normalisations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from convolve import ops
+from convolve.errors import ShapeError
+from convolve.graph import Value, apply
+from convolve.layers.imported import folding
+from convolve.layers.imported.graph import Node
+from convolve.layers.imported.site import Operand, Result, Site, handles, numbers
+from convolve.layers.imported.tensor import Tensor
+from convolve.layers.imported.windows import channels_last, last
+from convolve.layers.norms import batch_norm
+from convolve.ops.convolution import convolve
+from convolve.ops.reduce import reshape_to
+from convolve.ops.softmax import LogSoftmax, Softmax
+from convolve.window import Window
+
+
+def _running(node: Node) -> Iterable[str]:
+    if any(node.outputs[1:]):
+        yield "outputs beyond the first (statistics of training)"
+
+
+@handles("BatchNormalization", refuses=_running)
+def _batch_norm(s: Site, x: Operand, scale: Operand, shift: Operand, mean: Operand, variance: Operand) -> Result:
+    t = s.tensor(x)
+    if t.rank < 2:
+        raise ShapeError(f"needs (batch, channels, ...). Received: shape {t.shape}")
+    value = t.arranged([(d,) for d in last(t.rank)])
+    y = batch_norm(
+        s.scope,
+        value,
+        s.array(scale, "scale", [(0,)], decay=False),
+        s.array(shift, "shift", [(0,)], decay=False),
+        s.array(mean, "mean", [(0,)], "statistic"),
+        s.array(variance, "variance", [(0,)], "statistic"),
+        s.node.number("momentum", 0.9),
+        s.node.number("epsilon", 1e-5),
+    )
+    return Tensor.laid(y, last(t.rank))
+
+
+def mean_over(value: Value, axes: Sequence[int]) -> Value:
+    """The mean over some axes, which stay with size 1."""
+    kept = tuple(1 if a in axes else n for a, n in enumerate(value.shape))
+    return reshape_to(ops.mean(value, axes), kept)
+
+
+def normalised(value: Value, axes: Sequence[int], epsilon: float) -> Value:
+    """(x - mean) / sqrt(variance + epsilon), both over some axes."""
+    centred = value - mean_over(value, axes)
+    return centred / ops.sqrt(mean_over(ops.square(centred), axes) + epsilon)
+
+
+@handles("InstanceNormalization")
+def _instance_norm(s: Site, x: Operand, scale: Operand, shift: Operand) -> Result:
+    t = s.tensor(x)
+    value = channels_last(t)
+    y = normalised(value, range(1, t.rank - 1), s.node.number("epsilon", 1e-5))
+    y = y * s.array(scale, "scale", [(0,)], decay=False) + s.array(shift, "shift", [(0,)], decay=False)
+    return Tensor.laid(y, last(t.rank))
+
+
+@handles("GroupNormalization")
+def _group_norm(s: Site, x: Operand, scale: Operand, shift: Operand) -> Result:
+    t = s.tensor(x)
+    value, groups = channels_last(t), s.node.integer("num_groups", 1)
+    *outer, channels = value.shape
+    if channels % groups:
+        raise ShapeError(f"num_groups must divide the {channels} channels. Received: num_groups={groups}")
+    apart = reshape_to(value, (*outer, groups, channels // groups))
+    found = normalised(apart, (*range(1, t.rank - 1), t.rank), s.node.number("epsilon", 1e-5))
+    y = reshape_to(found, value.shape)
+    each = channels // groups if scale.shape == (groups,) != (channels,) else 1
+    for w, role in ((scale, "scale"), (shift, "shift")):
+        weight = s.array(w, role, [(0,)], decay=False)
+        if each > 1:  # opset 18: one number a group
+            weight = reshape_to(ops.broadcast(reshape_to(weight, (groups, 1)), (groups, each)), (channels,))
+        y = y * weight if role == "scale" else y + weight
+    return Tensor.laid(y, last(t.rank))
+
+
+@handles("LayerNormalization", refuses=_running)
+def _layer_norm(s: Site, x: Operand, scale: Operand, shift: Operand | None = None) -> Result:
+    t = s.tensor(x)
+    first = folding.axis_of(s.node, t.rank, -1)
+    axes = [a for d in range(first, t.rank) for a in t.dims[d]]
+    made = t.like(normalised(t.value, axes, s.node.number("epsilon", 1e-5)))
+    for w, function in ((scale, "scale"), (shift, "bias")):
+        if w is not None:
+            [y, weight], made = s.aligned([made, w], function)
+            made = made.like(y * weight if function == "scale" else y + weight)
+    return made
+
+
+@handles("MeanVarianceNormalization")
+def _mean_variance(s: Site, x: Operand) -> Result:
+    t = s.tensor(x)
+    dims = folding.axes_of(s.node, t.rank, None) or (0, *range(2, t.rank))
+    axes = [a for d in dims for a in t.dims[d]]
+    centred = t.value - mean_over(t.value, axes)
+    return t.like(centred / (ops.sqrt(mean_over(ops.square(centred), axes)) + 1e-9))
+
+
+@handles("LRN")
+def _local_response(s: Site, x: Operand) -> Result:
+    """x / (bias + alpha / size * sum of squares of the channels around) ** beta: the sum is a banded product."""
+    t = s.tensor(x)
+    value, size = channels_last(t), s.node.integer("size", 1)
+    channels = value.shape[-1]
+    away = np.arange(channels)[None, :] - np.arange(channels)[:, None]
+    band = ((away >= -((size - 1) // 2)) & (away <= size // 2)) * (s.node.number("alpha", 1e-4) / size)
+    rank = t.rank - 2
+    weight = reshape_to(numbers(band.astype(np.float32)), (channels, *(1,) * rank, channels))
+    window = Window((1,) * rank, (1,) * rank, (1,) * rank, ((0, 0),) * rank)
+    total = convolve(ops.square(value), weight, window) + s.node.number("bias", 1.0)
+    beta = s.node.number("beta", 0.75)
+    y = value / ops.sqrt(total * ops.sqrt(total)) if beta == 0.75 else value * ops.exp(ops.log(total) * -beta)
+    return Tensor.laid(y, last(t.rank))
+
+
+@handles("Softmax", "LogSoftmax")
+def _softmax(s: Site, x: Operand) -> Result:
+    t = s.tensor(x)
+    whole = s.opset < 13  # then all dimensions from the axis on are one
+    axis = folding.axis_of(s.node, t.rank, 1 if whole else -1)
+    dims = range(axis, t.rank) if whole else (axis,)
+    axes = [a for d in dims for a in t.dims[d]]
+    rest = [a for a in range(len(t.value.shape)) if a not in axes]
+    op = Softmax() if s.node.op == "Softmax" else LogSoftmax()
+    order = [*rest, *sorted(axes)]
+    moved = ops.transpose(t.value, order)
+    flat = reshape_to(moved, (*(t.value.shape[a] for a in rest), math.prod(t.value.shape[a] for a in axes)))
+    y = reshape_to(apply(op, flat), moved.shape)
+    place = {a: i for i, a in enumerate(order)}
+    return Tensor(y, tuple(tuple(place[a] for a in of) for of in t.dims))

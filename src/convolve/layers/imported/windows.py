@@ -1,0 +1,93 @@
+"""Convolutions and pools."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from convolve import ops
+from convolve.errors import ShapeError
+from convolve.graph import Value, apply
+from convolve.layers.imported.graph import Node
+from convolve.layers.imported.site import Operand, Result, Site, handles
+from convolve.layers.imported.tensor import Tensor
+from convolve.layers.pooling import power
+from convolve.ops.convolution import convolve
+from convolve.ops.pool import Pool
+
+
+def last(rank: int) -> tuple[int, ...]:
+    """The file's dimensions (batch, channels, *spatial) in the order batch, *spatial, channels."""
+    return (0, *range(2, rank), 1)
+
+
+def channels_last(t: Tensor) -> Value:
+    """A map as kernels want it."""
+    if t.rank < 3:
+        raise ShapeError(f"needs (batch, channels, *spatial). Received: shape {t.shape}")
+    return t.arranged([(d,) for d in last(t.rank)])
+
+
+@handles("Conv")
+def _conv(s: Site, x: Operand, w: Operand, b: Operand | None = None) -> Result:
+    t = s.tensor(x)
+    value, shape = channels_last(t), w.shape
+    kernel = s.node.integers("kernel_shape")
+    if len(shape) != t.rank or kernel not in (None, shape[2:]):
+        raise ShapeError(f"weights of shape {shape}, kernel_shape {kernel} and an input of shape {t.shape}")
+    weight = s.array(w, "weight", [(d,) for d in last(t.rank)])
+    y = convolve(value, weight, s.window(shape[2:], t.shape[2:]), s.node.integer("group", 1))
+    if b is not None:
+        y = y + s.array(b, "bias", [(0,)], decay=False)
+    return Tensor.laid(y, last(t.rank))
+
+
+def _flat_indices(node: Node) -> Iterable[str]:
+    if len(node.outputs) > 1 and node.outputs[1]:
+        yield "the second output (indices)"
+
+
+@handles("MaxPool", "AveragePool", "LpPool", refuses=_flat_indices)
+def _pool(s: Site, x: Operand) -> Result:
+    t = s.tensor(x)
+    value, size = channels_last(t), t.shape[2:]
+    kernel = s.node.integers("kernel_shape") or ()
+    if len(kernel) != len(size):
+        raise ShapeError(f"kernel_shape {kernel} over an input of shape {t.shape}")
+    asked = s.window(kernel, size)
+    window = asked
+    if s.node.integer("ceil_mode", 0):
+        window = asked.ceiled(size)
+        s.audit["ceil_mode"] = " ".join(f"{lo}+{hi}" for lo, hi in window.pads)
+    if s.node.op == "MaxPool":
+        y = apply(Pool("max", window), value)
+    elif s.node.op == "AveragePool":
+        counted = asked.pads if s.node.integer("count_include_pad", 0) else ()
+        s.audit["divisor"] = "positions and padding" if counted else "positions in the input"
+        y = apply(Pool("avg", window, counted), value)
+    else:
+        p = s.node.integer("p", 2)
+        y = power(apply(Pool("sum", window), power(ops.absolute(value), p)), 1 / p)
+    return Tensor.laid(y, last(t.rank), t.dtype)
+
+
+@handles("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+def _global(s: Site, x: Operand) -> Result:
+    t = s.tensor(x)
+    axes = tuple(a for d in range(2, t.rank) for a in t.dims[d])
+    if s.node.op == "GlobalAveragePool":
+        y = ops.mean(t.value, axes)
+    elif s.node.op == "GlobalMaxPool":
+        y = ops.max(t.value, axes)
+    else:
+        p = s.node.integer("p", 2)
+        y = power(ops.sum(power(ops.absolute(t.value), p), axes), 1 / p)
+    return reduced(t, axes, y, range(2, t.rank), True)
+
+
+def reduced(t: Tensor, axes: Iterable[int], y: Value, dims: Iterable[int], kept: bool) -> Tensor:
+    """The result of a reduction over the axes of some dimensions, which stay with size 1 or disappear."""
+    gone = set(axes)
+    place = {a: i for i, a in enumerate(a for a in range(len(t.value.shape)) if a not in gone)}
+    left = [tuple(place[a] for a in of if a not in gone) for of in t.dims]
+    over = set(dims)
+    return Tensor(y, tuple(of for d, of in enumerate(left) if kept or d not in over), t.dtype)
