@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -26,20 +27,33 @@ class Flatten(nn.Flatten):
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions and a way around them, a projection where the shape changes (He et al. 2016, option B)."""
+    """`main` and a way around it, a projection where the shape changes (He et al. 2016, option B)."""
 
-    def __init__(self, channels: int, filters: int, stride: int) -> None:
+    def __init__(self, main: Sequence[nn.Module], channels: int, filters: int, stride: int) -> None:
         super().__init__()
-        self.main = nn.Sequential(
-            *convolution(channels, filters, 3, stride, padding=1),
-            nn.ReLU(),
-            *convolution(filters, filters, 3, padding=1),
-        )
+        self.main = nn.Sequential(*main)
         projected = stride != 1 or channels != filters
         self.shortcut = nn.Sequential(*convolution(channels, filters, 1, stride)) if projected else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.relu(self.main(x) + self.shortcut(x))
+
+
+class Around(nn.Sequential):
+    """x + what the modules make of it."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        made = input
+        for module in self:
+            made = module(made)
+        return input + made
+
+
+class Beside(nn.ModuleList):
+    """What each of the modules makes of the input, channels behind channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([module(x) for module in self], 1)
 
 
 class Up(nn.Module):
@@ -71,14 +85,35 @@ def double(rank: int, channels: int, filters: int) -> nn.Module:
     )
 
 
-def stages(widths: Sequence[int], depth: int) -> list[nn.Module]:
-    """Stages of `depth` blocks; each but the first begins with a stride of 2."""
-    channels = (widths[0], *widths)
+def basic(channels: int, filters: int, stride: int) -> list[nn.Module]:
     return [
-        Block(channels[i] if first else width, width, 2 if first and i else 1)
-        for i, width in enumerate(widths)
-        for first in [True] + [False] * (depth - 1)
+        *(*convolution(channels, filters, 3, stride, padding=1), nn.ReLU()),
+        *convolution(filters, filters, 3, padding=1),
     ]
+
+
+def bottleneck(channels: int, filters: int, stride: int) -> list[nn.Module]:
+    inside = filters // 4
+    return [
+        *(*convolution(channels, inside, 1), nn.ReLU()),
+        *(*convolution(inside, inside, 3, stride, padding=1), nn.ReLU()),
+        *convolution(inside, filters, 1),
+    ]
+
+
+Main = Callable[[int, int, int], list[nn.Module]]
+
+
+def stages(main: Main, counts: Sequence[int], first: int, channels: int) -> list[nn.Module]:
+    """Stages of blocks; each but the first begins with a stride of 2 and doubles the filters."""
+    blocks: list[nn.Module] = []
+    for stage, count in enumerate(counts):
+        filters = first * 2**stage
+        for block in range(count):
+            stride = 2 if stage and not block else 1
+            blocks.append(Block(main(channels, filters, stride), channels, filters, stride))
+            channels = filters
+    return blocks
 
 
 def mlp() -> nn.Module:
@@ -100,19 +135,88 @@ def mnist_cnn() -> nn.Module:
     )
 
 
-def resnet20() -> nn.Module:
+def cifar_resnet(depth: int) -> nn.Module:
     return nn.Sequential(
         *(*convolution(3, 16, 3, padding=1), nn.ReLU()),
-        *stages((16, 32, 64), depth=3),
+        *stages(basic, ((depth - 2) // 6,) * 3, 16, 16),
         *(nn.AdaptiveAvgPool2d(1), Flatten(64, 1, 1), nn.Linear(64, 10)),
     )
 
 
-def resnet18() -> nn.Module:
+def imagenet_resnet(main: Main, counts: Sequence[int], first: int, classes: int = 1000) -> nn.Module:
     return nn.Sequential(
         *(*convolution(3, 64, 7, 2, padding=3), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1)),
-        *stages((64, 128, 256, 512), depth=2),
-        *(nn.AdaptiveAvgPool2d(1), Flatten(512, 1, 1), nn.Linear(512, 1000)),
+        *stages(main, counts, first, 64),
+        *(nn.AdaptiveAvgPool2d(1), Flatten(8 * first, 1, 1), nn.Linear(8 * first, classes)),
+    )
+
+
+def vgg(
+    counts: Sequence[int],
+    size: int = 1,
+    classes: int = 1000,
+    batch_norm: bool = False,
+    hidden: int = 4096,
+    dropout: float = 0.5,
+) -> nn.Module:
+    """`counts`: convolutions of each stage; `size`: what is left of the image's, 1 of 32."""
+    layers: list[nn.Module] = []
+    channels = 3
+    for count, filters in zip(counts, (64, 128, 256, 512, 512), strict=True):
+        for _ in range(count):
+            norm = [nn.BatchNorm2d(filters)] if batch_norm else []
+            layers += [nn.Conv2d(channels, filters, 3, padding=1), *norm, nn.ReLU()]
+            channels = filters
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(
+        *(*layers, Flatten(512, size, size)),
+        *(nn.Linear(512 * size * size, hidden), nn.ReLU(), nn.Dropout(dropout)),
+        *(nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, classes)),
+    )
+
+
+def inverted(channels: int, expansion: int, filters: int, stride: int) -> nn.Module:
+    inside = channels * expansion
+    expand = [*convolution(channels, inside, 1), nn.ReLU6()] if expansion > 1 else []
+    kind = Around if stride == 1 and channels == filters else nn.Sequential
+    return kind(
+        *expand,
+        *(*convolution(inside, inside, 3, stride, padding=1, groups=inside), nn.ReLU6()),
+        *convolution(inside, filters, 1),
+    )
+
+
+def mobilenet_v2(classes: int = 1000, dropout: float = 0.2) -> nn.Module:
+    blocks: list[nn.Module] = []
+    channels = 32
+    for expansion, filters, count, stride in (
+        *((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2)),
+        *((6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)),
+    ):
+        for block in range(count):
+            blocks.append(inverted(channels, expansion, filters, 1 if block else stride))
+            channels = filters
+    return nn.Sequential(
+        *(*convolution(3, 32, 3, 2, padding=1), nn.ReLU6(), *blocks, *convolution(320, 1280, 1), nn.ReLU6()),
+        *(nn.AdaptiveAvgPool2d(1), Flatten(1280, 1, 1), nn.Dropout(dropout), nn.Linear(1280, classes)),
+    )
+
+
+def fire(channels: int, squeezed: int, expanded: int) -> nn.Module:
+    one = nn.Sequential(nn.Conv2d(squeezed, expanded, 1), nn.ReLU())
+    three = nn.Sequential(nn.Conv2d(squeezed, expanded, 3, padding=1), nn.ReLU())
+    return nn.Sequential(nn.Conv2d(channels, squeezed, 1), nn.ReLU(), Beside([one, three]))
+
+
+def squeezenet(classes: int = 1000, dropout: float = 0.5) -> nn.Module:
+    def pool() -> nn.Module:
+        return nn.MaxPool2d(3, 2, ceil_mode=True)
+
+    return nn.Sequential(
+        *(nn.Conv2d(3, 64, 3, 2), nn.ReLU(), pool()),
+        *(fire(64, 16, 64), fire(128, 16, 64), pool(), fire(128, 32, 128), fire(256, 32, 128), pool()),
+        *(fire(256, 48, 192), fire(384, 48, 192), fire(384, 64, 256), fire(512, 64, 256)),
+        *(nn.Dropout(dropout), nn.Conv2d(512, classes, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
     )
 
 
@@ -142,8 +246,17 @@ def unet(rank: int = 2, channels: int = 3, filters: int = 16, depth: int = 3) ->
     return nn.Sequential(inner, CONV[rank](filters, 2, 1))
 
 
-NETS: dict[str, Callable[[], nn.Module]] = {
-    build.__name__: build for build in (mlp, lenet5, mnist_cnn, resnet20, resnet18, m5, cnn3d, unet)
+NETS: dict[str, Callable[..., nn.Module]] = {
+    **{build.__name__: build for build in (mlp, lenet5, mnist_cnn, m5, cnn3d, unet, squeezenet, mobilenet_v2)},
+    **{f"resnet{depth}": partial(cifar_resnet, depth) for depth in (20, 32, 56)},
+    "resnet18": partial(imagenet_resnet, basic, (2, 2, 2, 2), 64),
+    "resnet34": partial(imagenet_resnet, basic, (3, 4, 6, 3), 64),
+    "resnet50": partial(imagenet_resnet, bottleneck, (3, 4, 6, 3), 256),
+    "resnet101": partial(imagenet_resnet, bottleneck, (3, 4, 23, 3), 256),
+    "vgg11": partial(vgg, (1, 1, 2, 2, 2)),
+    "vgg13": partial(vgg, (2, 2, 2, 2, 2)),
+    "vgg16": partial(vgg, (2, 2, 3, 3, 3)),
+    "vgg19": partial(vgg, (2, 2, 4, 4, 4)),
 }
 LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 """Channels last, by how many dimensions an input has. In PyTorch, signals have no such layout."""
@@ -180,12 +293,11 @@ class TorchTrainer:
     """SGD with momentum on one batch; mode is eager, channels_last or compile."""
 
     def __init__(
-        self, net: str, mode: str, x: np.ndarray, y: np.ndarray, *, rate: float, momentum: float, threads: int
+        self, net: nn.Module, mode: str, x: np.ndarray, y: np.ndarray, *, rate: float, momentum: float, threads: int
     ) -> None:
         torch.set_num_threads(threads)
-        torch.manual_seed(0)
         layout = LAYOUTS[x.ndim] if mode == "channels_last" else torch.contiguous_format
-        self.net = NETS[net]().train()
+        self.net = net.train()
         self.net.to(memory_format=layout)  # type: ignore[call-overload]  # missing in PyTorch's annotations
         self.x = torch.from_numpy(x).movedim(-1, 1).contiguous(memory_format=layout)
         self.y = torch.from_numpy(y)

@@ -13,8 +13,8 @@ import json
 import platform
 import resource
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from itertools import pairwise
 from multiprocessing import get_context
@@ -32,7 +32,7 @@ from rich.table import Table
 
 TORCH = ("eager", "channels_last", "compile")
 OURS = "convolve"
-RATE, MOMENTUM = 0.01, 0.9
+MOMENTUM = 0.9
 CHECKED_STEPS, TOLERANCE = 3, 1e-3
 
 
@@ -45,6 +45,10 @@ class Case:
     classes: int
     floor: float
     goal: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What makes the net other than it is by default, here and there."""
+    rate: float = 0.01
+    """Small where a net is so steep that PyTorch's own modes soon part by more than the tolerance."""
     each_pixel: bool = False
     """Whether each position of an image has a label of its own."""
 
@@ -60,12 +64,15 @@ class Case:
         return [mode for mode in wanted if mode != "channels_last" or len(self.shape) > 2]
 
 
+SMALL_VGG = {"classes": 10, "dropout": 0.0}
 CASES = {
     "mlp": Case((28, 28, 1), batch=64, classes=10, floor=3, goal=4),
     "lenet5": Case((28, 28, 1), batch=64, classes=10, floor=4, goal=6),
     "mnist_cnn": Case((28, 28, 1), batch=128, classes=10, floor=2.2, goal=2.6),
     "resnet20": Case((32, 32, 3), batch=64, classes=10, floor=1.6, goal=2),
     "resnet18": Case((224, 224, 3), batch=8, classes=1000, floor=1.5, goal=1.8),
+    "mobilenet_v2": Case((128, 128, 3), 8, classes=1000, floor=1.5, goal=2, options={"dropout": 0.0}, rate=1e-4),
+    "vgg11": Case((32, 32, 3), batch=64, classes=10, floor=2.5, goal=3.2, options=SMALL_VGG),
     "m5": Case((16000, 1), batch=16, classes=10, floor=2),
     "cnn3d": Case((24, 24, 24, 1), batch=16, classes=10, floor=2),
     "unet": Case((128, 128, 3), batch=4, classes=2, floor=1.5, each_pixel=True),
@@ -86,9 +93,9 @@ class ConvolveTrainer:
 
         case = CASES[net]
         self.x, self.y = case.data()
-        layers = getattr(zoo, net)(classes=case.classes, normalize=False)
+        layers = getattr(zoo, net)(normalize=False, **case.options)
         self.model = Model(layers, input_shape=case.shape, seed=0, threads=threads)
-        optimizer = optim.SGD(RATE, momentum=MOMENTUM)
+        optimizer = optim.SGD(case.rate, momentum=MOMENTUM)
         self.trainer = self.model.trainer(loss="cross_entropy", optimizer=optimizer, batch_size=case.batch)
 
     def parameters(self) -> list[np.ndarray]:
@@ -105,9 +112,12 @@ class ConvolveTrainer:
 def make_trainer(mode: str, net: str, threads: int) -> Trainer:
     if mode == OURS:
         return ConvolveTrainer(net, threads)
-    from peers_torch import TorchTrainer
+    from peers_torch import NETS, TorchTrainer
 
-    return TorchTrainer(net, mode, *CASES[net].data(), rate=RATE, momentum=MOMENTUM, threads=threads)
+    case = CASES[net]
+    return TorchTrainer(
+        NETS[net](**case.options), mode, *case.data(), rate=case.rate, momentum=MOMENTUM, threads=threads
+    )
 
 
 class Worker:

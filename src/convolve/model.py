@@ -103,7 +103,7 @@ class Model:
 
     def summary(self) -> Summary:
         """A table of the layers: output shape, true pads, parameters, multiply-adds, receptive field. Prints itself."""
-        return summarise(self.network)
+        return summarise(self.net, self.network.bound)
 
     def explain(self, batch_size: int = 1, training: bool = False) -> Explanation:
         """Every kernel call of a prediction (or training step): op, algorithm, pieces, share of time, GFLOP/s.

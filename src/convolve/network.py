@@ -53,6 +53,45 @@ class Forward:
         return next(iter(self.outputs.values()))
 
 
+def build(net: Layer, input_shape: Shape | None, batch: int, dtype: str = "f4", training: bool = False) -> Forward:
+    """Build a net's ops on a batch of inputs of element type `dtype` ("f4" or "u1"). No array is made.
+
+    Raises:
+        ShapeError: a layer does not suit its input; the message names it.
+    """
+    ports = net.ports(None if input_shape is None else _checked_shape(input_shape))
+    return build_on(net, feeds(ports, batch, dtype), training)
+
+
+def build_on(net: Layer, given: Sequence[Feed], training: bool = False) -> Forward:
+    """Build a net's ops on inputs of these shapes and types. The first is called "x", others "x1", "x2" ..."""
+    inputs = tuple(leaf("input", f"x{i or ''}", shape, dtype) for i, (shape, dtype) in enumerate(given))
+    construction = Construction(training)
+    outputs = Scope(construction).build_net(net, *(cast(x) for x in inputs))
+    return Forward(inputs, outputs, construction)
+
+
+def feeds(ports: Sequence[Port], batch: int, dtype: str = "f4") -> tuple[Feed, ...]:
+    """What is known of the inputs for a batch of so many samples; the first one has the given type."""
+    shapes = [(batch, *sample_shape(port))[: len(port.shape)] for port in ports]
+    return tuple((shape, dtype if i == 0 else "f4") for i, shape in enumerate(shapes))
+
+
+def sample_shape(port: Port) -> Shape:
+    """The shape of one sample of an input.
+
+    Raises:
+        ShapeError: some of it is known only when the net is called.
+    """
+    sizes = port.shape[1:]
+    if any(isinstance(n, str) for n in sizes):
+        raise ShapeError(
+            f"the net takes inputs of any size along some dimensions, {port}: say which is meant, by "
+            "from_onnx(path, input_shape=...) without the batch"
+        )
+    return sizes  # type: ignore[return-value]
+
+
 class Network:
     """A net with an input shape, its arrays, and a bounded cache of programs that share one arena."""
 
@@ -89,7 +128,7 @@ class Network:
         built = self._first()
         self.output_shape = built.output.shape[1:]
         self.specs: dict[str, Parameter] = built.construction.parameters
-        packed = packed_leaves(Graph(dict(built.outputs)))
+        panels = packed_leaves(Graph(dict(built.outputs)))
         statistics = built.construction.statistics
         shapes = {f"parameter:{name}": spec.shape for name, spec in self.specs.items()}
         shapes |= {f"statistic:{name}": value.shape for name, value in statistics.items()}
@@ -99,7 +138,7 @@ class Network:
         if arrays is not None:
             _check_arrays(shapes, arrays)
         for key, shape in shapes.items():
-            self._create(key, shape, packed.get(key.removeprefix("parameter:"), 0))
+            self._create(key, shape, panels.get(key.removeprefix("parameter:"), 0))
         for index, (name, spec) in enumerate(self.specs.items() if arrays is None else ()):
             self[f"parameter:{name}"] = spec.sample(np.random.Generator(np.random.Philox(key=[seed, index])))
         for key, value in (arrays or {f"statistic:{name}": value for name, value in statistics.items()}).items():
@@ -128,7 +167,9 @@ class Network:
             raise ShapeError(f"{name}: expected an array of shape {shape}. Received: shape {array.shape}")
         store = self.stores[key]
         with self.lock:
-            store[:-SLACK] = pack(array.astype(np.float32), panels) if panels else array.astype(store.dtype).ravel()
+            store[:-SLACK] = (
+                pack(np.asarray(array, np.float32), panels) if panels else array.astype(store.dtype).ravel()
+            )
             self.version += 1
 
     def keys(self, kind: str) -> list[str]:
@@ -155,18 +196,8 @@ class Network:
 
     @cached_property
     def input_shape(self) -> Shape:
-        """The shape of one sample of the first input.
-
-        Raises:
-            ShapeError: some of it is known only when the net is called.
-        """
-        shape = self.ports[0].shape[1:]
-        if any(isinstance(n, str) for n in shape):
-            raise ShapeError(
-                f"the net takes inputs of any size along some dimensions, {self.ports[0]}: say which is meant, by "
-                "from_onnx(path, input_shape=...) without the batch"
-            )
-        return shape  # type: ignore[return-value]
+        """The shape of one sample of the first input."""
+        return sample_shape(self.ports[0])
 
     def sample(self, port: Port, given: Shape) -> Shape:
         """The shape of one sample of an input: where some sizes are known only now, those of the `given` array."""
@@ -181,24 +212,15 @@ class Network:
 
     def feeds(self, batch: int, dtype: str = "f4") -> tuple[Feed, ...]:
         """What is known of the inputs for a batch of so many samples; the first one has the given type."""
-        first, *others = self.ports
-        shapes = [(batch, *self.input_shape)[: len(first.shape)]]
-        for port in others:
-            if any(isinstance(n, str) for n in port.shape[1:]):
-                raise ShapeError(f"the net has an input of unknown size, {port}: call it with arrays by name")
-            shapes.append((batch, *port.shape[1:])[: len(port.shape)])  # type: ignore[arg-type]
-        return tuple((shape, dtype if i == 0 else "f4") for i, shape in enumerate(shapes))
+        return feeds(self.ports, batch, dtype)
 
     def forward(self, batch: int, dtype: str = "f4", training: bool = False) -> Forward:
-        """Build the net's ops on a batch of inputs of element type `dtype` ("f4" or "u1")."""
+        """As `build`, this net."""
         return self.on(self.feeds(batch, dtype), training)
 
-    def on(self, feeds: Sequence[Feed], training: bool = False) -> Forward:
-        """Build the net's ops on inputs of these shapes and types. The first is called "x", others "x1", "x2" ..."""
-        inputs = tuple(leaf("input", f"x{i or ''}", shape, dtype) for i, (shape, dtype) in enumerate(feeds))
-        construction = Construction(training)
-        outputs = Scope(construction).build_net(self.net, *(cast(x) for x in inputs))
-        return Forward(inputs, outputs, construction)
+    def on(self, given: Sequence[Feed], training: bool = False) -> Forward:
+        """As `build_on`, this net."""
+        return build_on(self.net, given, training)
 
     def _first(self) -> Forward:
         """The net built on some input, to see what arrays it has."""

@@ -15,7 +15,7 @@ from convolve import Conv, ConvTranspose, Dense, PReLU, ReLU, Sequential
 from convolve.errors import ShapeError
 from convolve.graph import Value, evaluate, leaf
 from convolve.layers import Construction, Layer, Parameter, Scope
-from convolve.layers.base import INITS
+from convolve.layers.base import INITS, SAMPLED
 
 SIGMAS = 5
 """Standard deviations that a statistic may lie off."""
@@ -31,6 +31,12 @@ def weight_of(layer: Layer, shape: tuple[int, ...]) -> Parameter:
     _, construction = built(layer, shape)
     [spec] = [p for name, p in construction.parameters.items() if name.endswith("weight")]
     return spec
+
+
+def test_large_parameters_are_drawn_in_pieces_of_one_stream() -> None:
+    spec = Parameter((3, SAMPLED // 2 + 5), "he_normal", fan_in=8, fan_out=1, decay=True)
+    whole = np.random.default_rng(1).standard_normal(spec.shape) * 0.5
+    np.testing.assert_array_equal(spec.sample(np.random.default_rng(1)), whole.astype(np.float32))
 
 
 @st.composite

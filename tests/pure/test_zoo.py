@@ -21,8 +21,22 @@ def parameters_of(net: Layer, input_shape: Shape) -> int:
 
 
 BIASES_BEFORE_NORM = 32 + 32 + 64 + 64
+IMAGE = (224, 224, 3)
 PUBLISHED = {
-    # what: net, input, parameters
+    # what: net, input, parameters; torchvision's where nothing else is said
+    "resnet18": (zoo.resnet18(), IMAGE, 11_689_512),
+    "resnet34": (zoo.resnet34(), IMAGE, 21_797_672),
+    "resnet50": (zoo.resnet50(), IMAGE, 25_557_032),
+    "resnet101": (zoo.resnet101(), IMAGE, 44_549_160),
+    "vgg11": (zoo.vgg11(), IMAGE, 132_863_336),
+    "vgg13": (zoo.vgg13(), IMAGE, 133_047_848),
+    "vgg16": (zoo.vgg16(), IMAGE, 138_357_544),
+    "vgg19": (zoo.vgg19(), IMAGE, 143_667_240),
+    "vgg11_bn": (zoo.vgg11(batch_norm=True), IMAGE, 132_868_840),
+    "vgg16_bn": (zoo.vgg16(batch_norm=True), IMAGE, 138_365_992),
+    "mobilenet_v2": (zoo.mobilenet_v2(), IMAGE, 3_504_872),
+    "mobilenet_v2, half as wide, tensorflow/models": (zoo.mobilenet_v2(width=0.5), IMAGE, 1_968_680),
+    "squeezenet1_1": (zoo.squeezenet(), IMAGE, 1_235_496),
     "m5, PyTorch's audio tutorial": (zoo.m5(35, (32, 32, 64, 64)), (8000, 1), 26_915 - BIASES_BEFORE_NORM),
     "unet, github.com/milesial/Pytorch-UNet": (zoo.unet(1, filters=64, depth=4), (64, 64, 3), 31_037_633),
 }

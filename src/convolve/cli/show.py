@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from convolve.cli.find import find_net
+from convolve import zoo
+from convolve.cli.find import find_model, find_net
 from convolve.cli.output import Output
+from convolve.view.summary import summarise
 
 
 def summary(model: str, quiet: bool, as_json: bool) -> None:
     """Print a net's table of layers."""
     output = Output(quiet, as_json)
-    found = find_net(model).model.summary()
+    if model in zoo.NETS:
+        entry = zoo.NETS[model]
+        found = summarise(entry.make(), entry.input_shape)
+    else:
+        found = find_model(model).model.summary()
     if as_json:
         output.give(found.as_dict())
     else:

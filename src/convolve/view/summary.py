@@ -17,7 +17,7 @@ import numpy as np
 
 from convolve import layers
 from convolve.graph import Leaf, Shape, Value, topological
-from convolve.network import Network
+from convolve.network import build
 from convolve.ops.convolution import Convolution, InputGradient
 from convolve.ops.dropout import Dropout
 from convolve.ops.layout import Concat, Slice
@@ -113,14 +113,18 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def summarise(network: Network) -> Summary:
-    """Count what every layer of a network has and does for one sample."""
-    built = network.forward(1)
+def summarise(net: layers.Layer, input_shape: Shape | None) -> Summary:
+    """Count what every layer of a net has and does for one sample.
+
+    Raises:
+        ShapeError: a layer does not suit its input; the message names it.
+    """
+    built = build(net, input_shape, 1)
     fields = receptive_fields(built.input, built.output)
     rows = tuple(_row(row, fields) for row in built.construction.rows)
     everything = topological([built.output])
     return Summary(
-        input_shape=network.input_shape,
+        input_shape=built.input.shape[1:],
         rows=rows,
         parameters=_parameters(everything),
         multiply_adds=sum(multiply_adds(v) for v in everything),

@@ -16,10 +16,13 @@ from dataclasses import dataclass
 from convolve.errors import ConvolveError
 from convolve.graph import Shape
 from convolve.layers import Layer
-from convolve.zoo.resnet import resnet18, resnet20, resnet32, resnet34, resnet56
+from convolve.zoo.mobilenet import mobilenet_v2
+from convolve.zoo.resnet import resnet18, resnet20, resnet32, resnet34, resnet50, resnet56, resnet101
 from convolve.zoo.signals import cnn3d, m5
 from convolve.zoo.small import digits, lenet5, mlp, mnist_cnn
+from convolve.zoo.squeezenet import squeezenet
 from convolve.zoo.unet import unet
+from convolve.zoo.vgg import vgg11, vgg13, vgg16, vgg19
 
 __all__ = [
     "NETS",
@@ -31,12 +34,20 @@ __all__ = [
     "m5",
     "mlp",
     "mnist_cnn",
+    "mobilenet_v2",
     "resnet18",
     "resnet20",
     "resnet32",
     "resnet34",
+    "resnet50",
     "resnet56",
+    "resnet101",
+    "squeezenet",
     "unet",
+    "vgg11",
+    "vgg13",
+    "vgg16",
+    "vgg19",
 ]
 
 
@@ -58,6 +69,14 @@ NETS: dict[str, Entry] = {
     "resnet56": Entry(resnet56, (32, 32, 3)),
     "resnet18": Entry(resnet18, (224, 224, 3)),
     "resnet34": Entry(resnet34, (224, 224, 3)),
+    "resnet50": Entry(resnet50, (224, 224, 3)),
+    "resnet101": Entry(resnet101, (224, 224, 3)),
+    "vgg11": Entry(vgg11, (224, 224, 3)),
+    "vgg13": Entry(vgg13, (224, 224, 3)),
+    "vgg16": Entry(vgg16, (224, 224, 3)),
+    "vgg19": Entry(vgg19, (224, 224, 3)),
+    "squeezenet": Entry(squeezenet, (224, 224, 3)),
+    "mobilenet_v2": Entry(mobilenet_v2, (224, 224, 3)),
     "m5": Entry(m5, (16000, 1)),
     "cnn3d": Entry(cnn3d, (24, 24, 24, 1)),
     "unet": Entry(unet, (128, 128, 3)),

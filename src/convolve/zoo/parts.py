@@ -8,6 +8,8 @@ Scaling = bool | Normalize
 """Whether a net begins with its own `Normalize`, or the one that it shall begin with."""
 BYTES = Normalize(0.0, 255.0, name="normalize")
 """uint8 to 0 .. 1."""
+IMAGENET = Normalize((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), name="normalize")
+"""uint8 of red, green and blue to mean 0 and standard deviation 1, each by its own over ImageNet's training images."""
 
 
 def preprocessing(normalize: Scaling, own: Normalize = BYTES) -> tuple[Layer, ...]:

@@ -87,7 +87,7 @@ def _ordered(shape: tuple[int, ...], order: Any) -> tuple[int, ...]:
 def _serialised(
     onnx: ModuleType, draft: Draft, shapes: dict[str, tuple[int, ...]], dtype: str, metadata: dict[str, str]
 ) -> bytes:
-    """The draft as the bytes of a file."""
+    """The draft, whose arrays go with it, as the bytes of a file."""
     helper, types = onnx.helper, onnx.TensorProto
     opsets = [helper.make_opsetid("", draft.opset)]
 
@@ -100,7 +100,6 @@ def _serialised(
         "convolve",
         [described(INPUT, shapes[INPUT], types.FLOAT if dtype == "float32" else types.UINT8)],
         [described(OUTPUT, shapes[OUTPUT])],
-        [onnx.numpy_helper.from_array(array, name) for name, array in draft.initialisers.items()],
         value_info=[
             described(name, shape)
             for name, shape in draft.shapes.items()
@@ -114,8 +113,13 @@ def _serialised(
         producer_name="convolve",
     )
     helper.set_model_props(model, metadata)
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
+    for name in list(draft.initialisers):  # one by one and in their place: a net's arrays may be half the memory
+        array = draft.initialisers.pop(name)
+        kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+        data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+        model.graph.initializer.add(name=name, dims=array.shape, data_type=kind, raw_data=data)
+    made: bytes = model.SerializeToString(deterministic=True)
+    return made
 
 
 def _node(helper: Any, node: Node) -> Any:
