@@ -163,6 +163,8 @@ class Graph:
 
     outputs: dict[str, Value]
     updates: list[tuple[Value, Value]] = field(default_factory=list)
+    prediction: bool = False
+    """Whether parameters stay as they are over many runs, so that what is made of them alone is made once."""
 
     @property
     def roots(self) -> list[Value]:
@@ -198,6 +200,7 @@ def rewrite(graph: Graph, rule: Callable[[Value, tuple[Value, ...]], Value | Non
     return Graph(
         {name: made[v.serial] for name, v in graph.outputs.items()},
         [(made.get(target.serial, target), made[v.serial]) for target, v in graph.updates],
+        graph.prediction,
     )
 
 

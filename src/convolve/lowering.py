@@ -152,6 +152,8 @@ class Lowering:
     label: str = ""
     exact: bool = False
     """Whether convolutions are computed as they are defined, never by Winograd's algorithm."""
+    fixed: bool = False
+    """Whether parameters stay as they are, so that what is made of them is made once, for many runs."""
 
     def call(
         self,

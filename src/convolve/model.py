@@ -212,7 +212,7 @@ class Model:
 
         def build() -> Graph:
             output = network.forward(len(x), dtype).output
-            return Graph({"output": output, "loss": loss(output, losses.target_leaf(y))})
+            return Graph({"output": output, "loss": loss(output, losses.target_leaf(y))}, prediction=True)
 
         executable = network.executable(("evaluate", len(x), dtype, y.shape, y.dtype, loss), build)
         return network.run(executable, {"x": x, "y": y}, ("output", "loss"))

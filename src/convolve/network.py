@@ -280,7 +280,7 @@ class Network:
 
     def prediction(self, feeds: tuple[Feed, ...]) -> Executable:
         """The program that computes the outputs for inputs of these shapes and types."""
-        return self.executable(("predict", feeds), lambda: Graph(dict(self.on(feeds).outputs)))
+        return self.executable(("predict", feeds), lambda: Graph(dict(self.on(feeds).outputs), prediction=True))
 
     def trace(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Every layer's output for a batch, from a program that fuses nothing and computes convolutions directly."""

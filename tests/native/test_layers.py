@@ -791,23 +791,24 @@ def specs_of(name: str, batch: int, training: bool) -> set[Any]:
     """The kernels of a net's prediction or training step."""
     entry = zoo.by_name(name)
     network = Sketch(entry.make(), entry.input_shape)
-    graph: Any = Graph({"output": network.forward(batch).output})
+    graph: Any = Graph({"output": network.forward(batch).output}, prediction=True)
     if training:
         x, y = np.empty((batch, *entry.input_shape), np.float32), np.empty(batch, np.int32)
         graph = Trainer(network, "cross_entropy", optim.SGD(0.1, momentum=0.9)).executable(x, y)
-    return {call.spec for call in compile_graph(graph).calls}
+    program = compile_graph(graph)
+    return {call.spec for call in (*program.preparation, *program.calls)}
 
 
 KERNELS = {
-    # net: kernels to predict, and to train
+    # net: kernels to predict (preparing the filters counts), and to train
     "mlp": (4, 17),
     "lenet5": (7, 26),
     "mnist_cnn": (8, 30),
-    "digits": (12, 42),
-    "resnet20": (14, 44),
-    "resnet32": (14, 44),
-    "resnet18": (15, 48),
-    "resnet34": (15, 48),
+    "digits": (14, 42),
+    "resnet20": (22, 44),
+    "resnet32": (22, 44),
+    "resnet18": (23, 48),
+    "resnet34": (23, 48),
 }
 
 

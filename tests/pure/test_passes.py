@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from convolve import ops
 from convolve.graph import Constant, Graph, Leaf, Value, apply, differentiate, evaluate, leaf
 from convolve.lowering import Group
+from convolve.ops.convolution import Convolution
 from convolve.ops.norm import BatchNormalize, moments
 from convolve.ops.pointwise import TABLE, Broadcast, Pointwise
 from convolve.ops.pool import Pool
 from convolve.ops.reduce import Reduce
-from convolve.passes import REWRITES, expand, fuse, share, simplify, sink
+from convolve.passes import REWRITES, compile_graph, expand, fold, fuse, share, simplify, sink
 from convolve.program import ALIGN, At, Call, Memory, place, schedule
 from convolve.window import resolve
 
@@ -245,3 +246,57 @@ def test_memory_is_used_again() -> None:
     calls = [Call(None, {"x": At(a), "y": At(b)}, 1, (b,), "", "") for a, b in pairwise(chain)]
     total = place(calls, [chain[-1]], schedule(calls))
     assert total == 2 * -(-chain[0].bytes // ALIGN) * ALIGN
+
+
+# factors and shifts a channel move into filters
+
+
+def normed(prediction: bool, relu: bool = False) -> tuple[Graph, dict[str, np.ndarray]]:
+    """A convolution with bias, a batch norm as predictions see it, and a ReLU between them where asked."""
+    x, w = leaf("input", "x", (2, 5, 5, 3)), leaf("parameter", "w", (4, 3, 3, 3))
+    names = ("bias", "mean", "variance", "scale", "shift")
+    bias, mean, variance, scale, shift = (leaf("parameter", name, (4,)) for name in names)
+    y = apply(Convolution(resolve(3, 1, 1, "same", (5, 5))), x, w) + bias
+    y = ops.relu(y) if relu else y
+    graph = Graph({"y": (y - mean) * (scale / ops.sqrt(variance + 0.1)) + shift}, prediction=prediction)
+    feeds = {v.op.key: np.abs(normal(v.shape)).astype(np.float64) for v in graph.values() if isinstance(v.op, Leaf)}
+    return graph, feeds
+
+
+def test_fold_leaves_one_shift_behind_a_convolution() -> None:
+    graph, feeds = normed(prediction=True)
+    folded = fold(graph)
+    [y] = folded.outputs.values()
+    assert y.op == Pointwise("add")
+    assert isinstance(y.inputs[0].op, Convolution)
+    [before], [after] = evaluate([*graph.outputs.values()], feeds), evaluate([y], feeds)
+    assert np.allclose(before, after, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("prediction", "relu"), [(False, False), (True, True)])
+def test_fold_keeps_what_is_trained_and_what_a_function_parts(prediction: bool, relu: bool) -> None:
+    graph, feeds = normed(prediction, relu)
+    folded = fold(graph)
+    assert sum(v.op == Pointwise("subtract") for v in folded.values()) == 1
+    [before], [after] = evaluate([*graph.outputs.values()], feeds), evaluate([*folded.outputs.values()], feeds)
+    assert np.allclose(before, after, rtol=1e-12)
+
+
+# what is prepared once
+
+
+def test_what_is_made_of_parameters_alone_is_prepared() -> None:
+    w = leaf("parameter", "w", (4, 4))
+    x = leaf("input", "x", (2, 4))
+    program = compile_graph(Graph({"y": x * ops.sqrt(ops.sum(ops.exp(w), 0)), "e": ops.exp(w)}))
+    assert len(program.calls) == 1
+    assert all(memory.home in ("store", "prepared", "arena") for c in program.preparation for memory in c.memories)
+    assert program.outputs["e"].memory.home == "prepared"
+
+
+def test_nothing_is_prepared_of_what_a_program_updates() -> None:
+    w = leaf("parameter", "w", (4, 4))
+    x = leaf("input", "x", (2, 4))
+    program = compile_graph(Graph({"y": x * ops.sum(ops.exp(w), 0)}, [(w, w * 0.5)]))
+    assert not program.preparation
+    assert program.changes

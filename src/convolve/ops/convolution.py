@@ -121,26 +121,27 @@ class Convolution(Sliding):
             apply(FilterGradientOp(self.window, self.groups), x, dy),
         )
 
-    def tiling(self, x: Shape, w: Shape) -> Tiling | None:
+    def tiling(self, *inputs: Shape, fixed: bool) -> Tiling | None:
+        x, w = inputs
         if self.groups > 1:
             return None
         lo = [pair[0] for pair in self.window.pads]
-        return product_tiling(self.window, lo, x[0], self.window.output(x[1:-1]), x[-1], w[0])
+        return product_tiling(self.window, lo, x[0], self.window.output(x[1:-1]), x[-1], w[0], fixed)
 
-    def margins(self, *inputs: Shape) -> dict[int, Pads]:
-        """Margins of zeros that the inputs' buffers must carry."""
-        tiling = self.tiling(*inputs)
+    def margins(self, *inputs: Shape, fixed: bool) -> dict[int, Pads]:
+        """Margins of zeros that the inputs' buffers must carry; with `fixed` filters, transformed but once."""
+        tiling = self.tiling(*inputs, fixed=fixed)
         return {0: tiling.input_pads(inputs[0][1:-1]) if tiling else self.window.pads}
 
     def lower(self, group: Group, low: Lowering) -> None:
         y = group.anchor
         assert y is not None
         shapes = [v.shape for v in y.inputs]
-        x = low.margined(y.inputs[0], self.margins(*shapes)[0])
+        x = low.margined(y.inputs[0], self.margins(*shapes, fixed=low.fixed)[0])
         w = At(low.panels(y.inputs[1], self.panel_groups(shapes[1])).memory)
         [target] = group.outputs
         result = low.result(target)
-        tiling = None if low.exact else self.tiling(*shapes)
+        tiling = None if low.exact else self.tiling(*shapes, fixed=low.fixed)
         axes = [self._axis(i, x.shape[1 + i], y.shape[1 + i]) for i in range(self.window.rank)]
         if tiling:
             lower_product(group, low, tiling, x, w, result)
@@ -189,27 +190,28 @@ class InputGradient(Sliding):
             apply(FilterGradientOp(self.window, self.groups), dy, g),
         )
 
-    def tiling(self, dy: Shape, w: Shape) -> Tiling | None:
+    def tiling(self, *inputs: Shape, fixed: bool) -> Tiling | None:
+        dy, w = inputs
         if self.groups > 1:
             return None
         lo = [e - 1 - pair[0] for e, pair in zip(self.window.extent, self.window.pads, strict=True)]
-        return product_tiling(self.window, lo, dy[0], self.size, w[0], w[-1])
+        return product_tiling(self.window, lo, dy[0], self.size, w[0], w[-1], fixed)
 
-    def margins(self, *inputs: Shape) -> dict[int, Pads]:
-        tiling = self.tiling(*inputs)
+    def margins(self, *inputs: Shape, fixed: bool) -> dict[int, Pads]:
+        tiling = self.tiling(*inputs, fixed=fixed)
         return {0: tiling.input_pads(inputs[0][1:-1]) if tiling else self.window.transposed_pads(self.size)}
 
     def lower(self, group: Group, low: Lowering) -> None:
         y = group.anchor
         assert y is not None
         shapes = [v.shape for v in y.inputs]
-        dy = low.margined(y.inputs[0], self.margins(*shapes)[0])
+        dy = low.margined(y.inputs[0], self.margins(*shapes, fixed=low.fixed)[0])
         width = narrow(shapes[1], self.groups)
         w = low.panels(y.inputs[1], self.panel_groups(shapes[1])).memory
         transposed = At(self._turned_groups(low, w, width) if width else self._transposed(low, w, shapes[1]))
         [target] = group.outputs
         result = low.result(target)
-        tiling = None if low.exact else self.tiling(*shapes)
+        tiling = None if low.exact else self.tiling(*shapes, fixed=low.fixed)
         if tiling:
             lower_product(group, low, tiling, dy, transposed, result)
             return
@@ -296,7 +298,7 @@ class FilterGradientOp(Sliding):
     def tiling(self, x: Shape, dy: Shape) -> Tiling | None:
         return None if self.groups > 1 else gradient_tiling(self.window, x[0], dy[1:-1], x[-1], dy[-1])
 
-    def margins(self, *inputs: Shape) -> dict[int, Pads]:
+    def margins(self, *inputs: Shape, fixed: bool) -> dict[int, Pads]:
         tiling = self.tiling(*inputs)
         if tiling:
             return {0: tiling.input_pads(inputs[0][1:-1]), 1: tiling.output_pads()}
@@ -305,7 +307,7 @@ class FilterGradientOp(Sliding):
     def lower(self, group: Group, low: Lowering) -> None:
         y = group.anchor
         assert y is not None
-        pads = self.margins(*(v.shape for v in y.inputs))
+        pads = self.margins(*(v.shape for v in y.inputs), fixed=low.fixed)
         x = low.margined(y.inputs[0], pads[0])
         tiling = None if low.exact else self.tiling(*(v.shape for v in y.inputs))
         if tiling:

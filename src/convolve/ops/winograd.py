@@ -28,6 +28,8 @@ TRANSFORM_COST = 160
 """Transforming a tile of one channel, in or out."""
 FILTER_COST = 500
 """Transforming one filter of one channel, and passing it through memory."""
+PASS_COST = 10
+"""Bringing one number of a filter from memory, where the batch is a single image."""
 GRADIENT_COST = 150
 """Adding one filter's products up in memory, a slice."""
 GRADIENT_GROUP = 64
@@ -117,20 +119,25 @@ def _dims(window: Window) -> int:
 
 
 def product_tiling(
-    window: Window, lo: Sequence[int], images: int, size: Sequence[int], channels: int, filters: int
+    window: Window, lo: Sequence[int], images: int, size: Sequence[int], channels: int, filters: int, fixed: bool
 ) -> Tiling | None:
-    """The tiling that computes a product fastest, or None where the direct kernel does."""
+    """The tiling that computes a product fastest, or None where the direct kernel does.
+
+    Filters that are `fixed` have been transformed before, and costs are those of one image: its answer is waited for.
+    """
     dims = _dims(window)
     if not dims or min(channels, filters) < LEAST_CHANNELS:
         return None
     cost: float
-    best, least = None, float(window.taps * IMAGES * math.prod(size) * channels * filters)
+    batch, each = (1, PASS_COST) if fixed else (IMAGES, 0)
+    best, least = None, float(window.taps * channels * filters * (batch * math.prod(size) + each))
+    filter_cost = PASS_COST if fixed else FILTER_COST / 36
     for outputs in (2, 4):
         tiling = Tiling(outputs, dims, window.kernel, tuple(lo), tuple(size), images)
-        points, tiles, rows = tiling.points, IMAGES * math.prod(tiling.grid), tiling.leads * channels
+        points, tiles, rows = tiling.points, batch * math.prod(tiling.grid), tiling.leads * channels
         cost = points * tiles * rows * filters
         cost += tiles * (rows + filters) * TRANSFORM_COST * points / 36
-        cost += rows * filters * FILTER_COST * points / 36
+        cost += rows * filters * filter_cost * points
         if cost < least:
             best, least = tiling, cost
     return best

@@ -17,7 +17,7 @@ from convolve.window import Pads
 def lower(graph: Graph, groups: Sequence[Group], exact: bool = False) -> Lowering:
     """Lower every group in order; an updated leaf's new value is written where the leaf lies."""
     values = graph.values()
-    low = Lowering(_margins(values), _weights(values), exact=exact)
+    low = Lowering(_margins(values, graph.prediction), _weights(values), exact=exact, fixed=graph.prediction)
     low.targets = {value.serial: low.leaf(target) for target, value in _in_place(graph, groups)}
     low.parts = _parts(values, low.targets)
     for group in groups:
@@ -101,12 +101,12 @@ def _sweep(group: Group, low: Lowering) -> None:
     low.pointwise(group.steps, [source(v) for v in group.inputs], results, group.results, disjoint=True)
 
 
-def _margins(values: Sequence[Value]) -> dict[int, Pads]:
+def _margins(values: Sequence[Value], fixed: bool) -> dict[int, Pads]:
     """The widest margins that any user asks of each value."""
     pads: dict[int, Pads] = {}
     for value in values:
         if isinstance(value.op, (Convolution, InputGradient, FilterGradientOp)):
-            for index, asked in value.op.margins(*(v.shape for v in value.inputs)).items():
+            for index, asked in value.op.margins(*(v.shape for v in value.inputs), fixed=fixed).items():
                 serial = value.inputs[index].serial
                 known = pads.get(serial, asked)
                 pads[serial] = tuple((max(a, c), max(b, d)) for (a, b), (c, d) in zip(known, asked, strict=True))
@@ -120,8 +120,10 @@ def _weights(values: Sequence[Value]) -> dict[int, int]:
     """
     packed: dict[int, int] = {}
     for value in values:
-        if isinstance(value.op, (Convolution, InputGradient)) and isinstance(value.inputs[1].op, Leaf):
-            packed.setdefault(value.inputs[1].serial, value.op.panel_groups(value.inputs[1].shape))
+        if isinstance(value.op, (Convolution, InputGradient)):
+            filters = _unscaled(value.inputs[1])
+            if isinstance(filters.op, Leaf):
+                packed.setdefault(filters.serial, value.op.panel_groups(filters.shape))
         elif isinstance(value.op, FilterGradientOp):
             packed[value.serial] = value.op.panel_groups(value.shape)
     sweeps = [v for v in values if isinstance(v.op, Pointwise) and _over_one_shape(v)]
@@ -135,6 +137,13 @@ def _weights(values: Sequence[Value]) -> dict[int, int]:
                 packed |= dict.fromkeys((alike & able) - known, groups)
         if len(packed) == before:
             return packed
+
+
+def _unscaled(filters: Value) -> Value:
+    """The filters that were scaled, by each factor that was folded into them."""
+    while isinstance(filters.op, Pointwise) and filters.inputs[0].shape == filters.shape:
+        filters = filters.inputs[0]
+    return filters
 
 
 def _over_one_shape(value: Value) -> bool:

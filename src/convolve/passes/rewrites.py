@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from convolve.graph import Graph, Leaf, Value, apply, rewrite
+from convolve.graph import Graph, Leaf, Shape, Value, apply, rewrite
+from convolve.ops.convolution import Convolution, InputGradient
 from convolve.ops.norm import BatchNormalize
 from convolve.ops.pointwise import Broadcast, Pointwise
 from convolve.ops.pool import Pool
+from convolve.ops.reduce import reshape_to
+from convolve.program import CONSTANT
 
 
 def sink(graph: Graph) -> Graph:
@@ -56,6 +60,96 @@ def simplify(graph: Graph) -> Graph:
     return rewrite(graph, rule)
 
 
+def fold(graph: Graph) -> Graph:
+    """Factors and shifts a channel behind a product move into its filters and one shift, as of a batch norm.
+
+    Only in predictions: else filters would have to be scaled at every step.
+    """
+    if not graph.prediction:
+        return graph
+    users = Counter(v.serial for value in graph.values() for v in value.inputs)
+    wanted = {v.serial for v in graph.roots}
+    fixed = _fixed(graph)
+    known: dict[int, Affine] = {}
+
+    def rule(old: Value, inputs: tuple[Value, ...]) -> Value | None:
+        if isinstance(old.op, (Convolution, InputGradient)) and old.inputs[1].serial in fixed:
+            scalable = isinstance(old.op, Convolution) or old.op.groups == 1
+            if scalable and users[old.serial] == 1 and old.serial not in wanted:
+                made = apply(old.op, *inputs, label=old.label)
+                known[made.serial] = Affine(made)
+                return made
+        if not (isinstance(old.op, Pointwise) and len(inputs) == 2):
+            return None
+        place = next((i for i, v in enumerate(inputs) if v.serial in known), None)
+        if place is None:
+            return None
+        other = 1 - place
+        per_channel = old.inputs[other].shape in ((), *_channel_shapes(old.shape))
+        if old.inputs[other].serial not in fixed or not per_channel or inputs[place].shape != old.shape:
+            return None
+        affine = known[inputs[place].serial].then(old.op.function, inputs[other], swapped=place == 1)
+        if affine is None:
+            return None
+        made = affine.value(old.label)
+        if users[old.serial] == 1 and old.serial not in wanted:
+            known[made.serial] = affine
+        return made
+
+    return rewrite(graph, rule)
+
+
+@dataclass(frozen=True)
+class Affine:
+    """product * scale + shift, both single numbers or one a channel; none of either by default."""
+
+    product: Value
+    scale: Value | None = None
+    shift: Value | None = None
+
+    def then(self, function: str, by: Value, swapped: bool) -> Affine | None:
+        """What a function of this and `by` (the other way round where `swapped`) is; None where it is no such form."""
+        by = reshape_to(by, by.shape[-1:])
+        if function == "multiply":
+            return self._scaled(by)
+        if function == "divide" and not swapped:
+            return self._scaled(1.0 / by)
+        if function == "add":
+            return replace(self, shift=by if self.shift is None else self.shift + by)
+        if function == "subtract" and not swapped:
+            return replace(self, shift=-by if self.shift is None else self.shift - by)
+        return None
+
+    def _scaled(self, by: Value) -> Affine:
+        scale = by if self.scale is None else self.scale * by
+        return Affine(self.product, scale, None if self.shift is None else self.shift * by)
+
+    def value(self, label: str) -> Value:
+        """The same, the factor in the filters."""
+        x, w = self.product.inputs
+        if self.scale is not None:
+            first = isinstance(self.product.op, Convolution) and self.scale.shape
+            w = w * (reshape_to(self.scale, (*self.scale.shape, *[1] * (len(w.shape) - 1))) if first else self.scale)
+        if self.shift is None:
+            return apply(self.product.op, x, w, label=label)
+        return replace(apply(self.product.op, x, w, label=self.product.label) + self.shift, label=label)
+
+
+def _channel_shapes(shape: Shape) -> list[Shape]:
+    """Shapes of one number a channel."""
+    return [(*[1] * i, shape[-1]) for i in range(len(shape))]
+
+
+def _fixed(graph: Graph) -> set[int]:
+    """Serials of the values that depend on nothing but parameters, statistics and numbers."""
+    fixed: set[int] = set()
+    for value in graph.values():
+        op = value.op
+        if op.kind in CONSTANT if isinstance(op, Leaf) else all(v.serial in fixed for v in value.inputs):
+            fixed.add(value.serial)
+    return fixed
+
+
 def share(graph: Graph) -> Graph:
     """Equal ops over equal inputs become one value."""
     known: dict[object, Value] = {}
@@ -71,4 +165,4 @@ def share(graph: Graph) -> Graph:
 
     shared = rewrite(graph, rule)
     targets: dict[object, Value] = {v.op: v for v, _ in shared.updates if isinstance(v.op, Leaf)}
-    return Graph(shared.outputs, [(targets[target.op], value) for target, value in shared.updates])
+    return replace(shared, updates=[(targets[target.op], value) for target, value in shared.updates])

@@ -243,9 +243,13 @@ class Product:
                 self._output(k, m + tile * k.m_pitch, first + tile, column, width)
 
     def _product(self, k: Kernel, a: Pointer, b: Pointer, m: Pointer, count: Expr, length: Expr) -> None:
-        """Rows of `a` (tiles) times one panel; the next panel is prefetched on the way, a quarter a row tile."""
+        """Rows of `a` (tiles) times one panel; the next panel is prefetched on the way.
+
+        A quarter of it a row tile; all of it where there are fewer than four of these.
+        """
         lanes, panel_size = k.target.lanes, length * PANEL
-        with k.range((count + (self.rows - 1)) // self.rows) as block:
+        blocks = (count + (self.rows - 1)) // self.rows
+        with k.range(blocks) as block:
             rows = [a + (block * self.rows + j) * k.v_pitch for j in range(self.rows)]
             sums = [[k.variable(k.constant(0.0)) for _ in range(self.vectors)] for _ in rows]
             quarter = b + (panel_size + (block % 4) * (panel_size // 4))
@@ -259,7 +263,12 @@ class Product:
 
             whole = length - length % UNROLL
             with k.range(whole, step=UNROLL) as channel:
-                (quarter + channel * (PANEL // UNROLL)).prefetch()
+                with k.either(blocks < UNROLL) as (few, many):
+                    with few:
+                        for i in range(UNROLL):
+                            (b + (panel_size + (channel + i) * PANEL)).prefetch()
+                    with many:
+                        (quarter + channel * (PANEL // UNROLL)).prefetch()
                 for i in range(UNROLL):
                     step(channel + i)
             with k.range(length, whole) as channel:
