@@ -56,22 +56,22 @@ def main(rounds: int, seconds: float, threads: int, only_peers: bool) -> None:
     missed = []
     for net in NETS:
         peers, _ = start(("eager",) if only_peers else (OURS, "eager"), net, threads)
-        alone: dict[str, list[float]] = {peer.mode: [] for peer in peers}
-        beside: dict[str, list[float]] = {peer.mode: [] for peer in peers}
+        alone: dict[str, list[float]] = {peer.name: [] for peer in peers}
+        beside: dict[str, list[float]] = {peer.name: [] for peer in peers}
         for _ in range(rounds):
             for peer in peers:
-                alone[peer.mode] += peer.ask("times", seconds)
+                alone[peer.name] += peer.ask("times", seconds)
                 with neighbours():
-                    beside[peer.mode] += peer.ask("times", seconds)
+                    beside[peer.name] += peer.ask("times", seconds)
         for peer in peers:
             peer.close()
-            before, after = alone[peer.mode], beside[peer.mode]
+            before, after = alone[peer.name], beside[peer.name]
             factor = median(after) / median(before)
             table.add_row(
-                *(net, peer.mode, f"{1e3 * median(before):.3f}", f"{1e3 * median(after):.3f}"),
+                *(net, peer.name, f"{1e3 * median(before):.3f}", f"{1e3 * median(after):.3f}"),
                 *(f"{factor:.2f}", f"{mean(after) / mean(before):.2f}"),
             )
-            if peer.mode == OURS and factor > LIMIT:
+            if peer.name == OURS and factor > LIMIT:
                 missed.append(net)
     Console(width=120).print(table)
     if missed:

@@ -14,8 +14,6 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -27,7 +25,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from train import machine
+from peers import Peer, machine
 
 WAYS = ("forward", "input gradient", "filter gradient")
 LEAST, SECONDS = 5, 0.3
@@ -191,29 +189,17 @@ def timed(work: Callable[[], object]) -> float:
     return median(times)
 
 
-def serve(pipe: Connection, side: Callable[[Case, int], Time], threads: int) -> None:
-    """Answer cases with times, until the pipe is closed."""
-    while True:
-        try:
-            case = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(side(case, threads))
+class Worker:
+    """The child's side of a `Peer`."""
 
-
-class Peer:
-    """A process of one side, which works only when it is told to."""
-
-    def __init__(self, side: Callable[[Case, int], Time], threads: int) -> None:
-        context = get_context("spawn")
-        self.pipe, its = context.Pipe()
-        context.Process(target=serve, args=(its, side, threads), daemon=True).start()
-        its.close()
+    def __init__(self, side: str, threads: int) -> None:
+        self.side, self.threads = SIDES[side], threads
 
     def times(self, case: Case) -> Time:
-        self.pipe.send(case)
-        result: Time = self.pipe.recv()
-        return result
+        return self.side(case, self.threads)
+
+
+SIDES: dict[str, Callable[[Case, int], Time]] = {"convolve": ours, "PyTorch": theirs}
 
 
 @dataclass(frozen=True)
@@ -235,7 +221,11 @@ def merged(turns: Sequence[Time]) -> Time:
 def measure(name: str, case: Case, mine: Peer, other: Peer, rounds: int) -> Result:
     """Turns of each side; medians of them."""
     turns: list[tuple[Time, Time, Time | None]] = [
-        (mine.times(case), other.times(case), mine.times(case.dense()) if case.groups > 1 else None)
+        (
+            mine.ask("times", case),
+            other.ask("times", case),
+            mine.ask("times", case.dense()) if case.groups > 1 else None,
+        )
         for _ in range(rounds)
     ]
     own, foreign, dense = zip(*turns, strict=True)
@@ -269,7 +259,7 @@ def main(layers: str, rounds: int, threads: int, path: Path | None) -> None:
     chosen = {name: case for name, case in CASES.items() if layers in name}
     if not chosen:
         raise click.BadParameter(f"{layers!r} is in none of: {'; '.join(CASES)}", param_hint="--layers")
-    mine, other = Peer(ours, threads), Peer(theirs, threads)
+    mine, other = (Peer(Worker, side, threads) for side in SIDES)
     results = []
     for name, case in chosen.items():
         click.echo(f"{name} ...", err=True)

@@ -10,15 +10,9 @@ pip install 'convolve[peers]'.
 from __future__ import annotations
 
 import json
-import platform
-import resource
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from itertools import pairwise
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -29,6 +23,8 @@ import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from peers import Peer, PeerError, machine, number, peak_memory
 
 TORCH = ("eager", "channels_last", "compile")
 OURS = "convolve"
@@ -146,58 +142,7 @@ class Worker:
         return [after - before for before, after in pairwise(times)]
 
     def peak_memory(self) -> float:
-        """Most memory this process ever held, in MB. (On Linux getrusage counts what the parent held, too.)"""
-        if sys.platform == "linux":
-            status = Path("/proc/self/status").read_text().split()
-            return int(status[status.index("VmHWM:") + 1]) / 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def serve(pipe: Connection, mode: str, net: str, threads: int) -> None:
-    """Answer (name, arguments) with (result, None), or with (None, what went wrong), until the pipe is closed."""
-    worker: Worker | None = None
-    while True:
-        try:
-            name, *arguments = pipe.recv()
-        except EOFError:
-            return
-        try:
-            worker = worker or Worker(mode, net, threads)
-            result = getattr(worker, name)(*arguments)
-        except RuntimeError as error:
-            pipe.send((None, f"{type(error).__name__}: {str(error).splitlines()[0]}"))
-        else:
-            pipe.send((result, None))
-
-
-class PeerError(Exception):
-    """A peer could not do what it was asked for."""
-
-
-class Peer:
-    """A process that trains one net in one mode, on demand."""
-
-    def __init__(self, mode: str, net: str, threads: int) -> None:
-        context = get_context("spawn")
-        self.mode = mode
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, mode, net, threads), daemon=True)
-        self.process.start()
-        theirs.close()
-
-    def ask(self, name: str, *arguments: object) -> Any:
-        self.pipe.send((name, *arguments))
-        try:
-            result, error = self.pipe.recv()
-        except EOFError:
-            raise SystemExit(f"{self.mode} died; its traceback is above") from None
-        if error:
-            raise PeerError(f"{self.mode}: {error}")
-        return result
-
-    def close(self) -> None:
-        self.pipe.close()
-        self.process.join()
+        return peak_memory()
 
 
 @dataclass(frozen=True)
@@ -222,7 +167,7 @@ def start(modes: Sequence[str], net: str, threads: int) -> tuple[list[Peer], flo
     losses: list[list[float]] = []
     weights: list[np.ndarray] | None = None
     for mode in modes:
-        peer = Peer(mode, net, threads)
+        peer = Peer(Worker, mode, net, threads)
         try:
             if mode == OURS:
                 weights = peer.ask("parameters")
@@ -238,7 +183,7 @@ def start(modes: Sequence[str], net: str, threads: int) -> tuple[list[Peer], flo
             peers.append(peer)
     difference = float(np.max(np.abs(np.array(losses) / losses[0] - 1)))
     if not difference <= TOLERANCE:
-        table = "\n".join(f"  {peer.mode}: {loss}" for peer, loss in zip(peers, losses, strict=True))
+        table = "\n".join(f"  {peer.name}: {loss}" for peer, loss in zip(peers, losses, strict=True))
         raise SystemExit(f"{net}: the peers do not compute the same losses\n{table}")
     return peers, difference
 
@@ -246,28 +191,11 @@ def start(modes: Sequence[str], net: str, threads: int) -> tuple[list[Peer], flo
 def measure(modes: Sequence[str], net: str, threads: int, rounds: int, seconds: float) -> Result:
     peers, difference = start(CASES[net].modes(modes), net, threads)
     turns = [[median(peer.ask("times", seconds)) for peer in peers] for _ in range(rounds)]
-    times = {peer.mode: median(column) for peer, column in zip(peers, zip(*turns, strict=True), strict=True)}
-    memory = {peer.mode: peer.ask("peak_memory") for peer in peers}
+    times = {peer.name: median(column) for peer, column in zip(peers, zip(*turns, strict=True), strict=True)}
+    memory = {peer.name: peer.ask("peak_memory") for peer in peers}
     for peer in peers:
         peer.close()
     return Result(net, times, memory, difference)
-
-
-def machine(threads: int) -> dict[str, str]:
-    """What the numbers depend on."""
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    return {
-        "cpu": names[0].partition(": ")[2] if names else platform.processor(),
-        "system": platform.platform(),
-        "threads": str(threads),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("numpy", "llvmlite", "torch")},
-    }
-
-
-def number(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
 
 
 def show(results: Sequence[Result], modes: Sequence[str]) -> None:
