@@ -14,7 +14,7 @@ from convolve.errors import ConvolveError, FileError, ShapeError
 from convolve.graph import Graph, Shape
 from convolve.layers import Layer
 from convolve.network import Network, View
-from convolve.onnx.export import OLDEST_OPSET, DType, Layout, export_onnx
+from convolve.onnx.export import DType, Layout, export_onnx
 from convolve.storage import describe, restore
 from convolve.storage import load as load_file
 from convolve.storage import save as save_file
@@ -296,7 +296,7 @@ class Model:
     def export_onnx(
         self,
         path: str | Path,
-        opset: int = OLDEST_OPSET,
+        opset: int | None = None,
         layout: Layout = "channels_first",
         dtype: DType = "float32",
     ) -> None:
@@ -308,8 +308,9 @@ class Model:
 
         Args:
             path: of the file, which may exist.
-            opset: version of ONNX's operators, from 18 to the newest that the installed onnx package knows. Newer ones
-                have operators for more layers; what has none is written with several.
+            opset: version of ONNX's operators, from 18 (the default) to the newest that the installed onnx package
+                knows. Newer ones have operators for more layers; what has none is written with several. An imported net
+                is written as the graph it came as, unless another opset than its own is asked for.
             layout: of input and output where they have spatial dimensions: "channels_first" as ONNX's users expect,
                 (batch, channels, *spatial), or "channels_last" as everywhere in convolve. The former needs no
                 transposition.
@@ -423,5 +424,5 @@ def from_onnx(source: str | Path | bytes, input_shape: Shape | None = None, thre
     found = read(source)
     model = Model.__new__(Model)
     model.network = Network(found.net, input_shape, 0, threads, found.laid_out)
-    model.exact, model._threads, model.classes = False, threads, None
+    model.exact, model._threads, model.classes = False, threads, found.classes
     return model

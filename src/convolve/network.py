@@ -128,6 +128,8 @@ class Network:
         built = self._first()
         self.output_shape = built.output.shape[1:]
         self.specs: dict[str, Parameter] = built.construction.parameters
+        self.origins = built.construction.origins
+        """Which array of an imported file each of the net's arrays was, and how it lies now."""
         panels = packed_leaves(Graph(dict(built.outputs)))
         statistics = built.construction.statistics
         shapes = {f"parameter:{name}": spec.shape for name, spec in self.specs.items()}

@@ -254,7 +254,7 @@ def test_arithmetic_between_layers_of_any_rank() -> None:
 
 def test_an_unknown_opset_is_refused() -> None:
     model = Model(ReLU(), input_shape=(3,))
-    for opset in (17, OPSETS[-1] + 1, "19", None):
+    for opset in (17, OPSETS[-1] + 1, "19"):
         with pytest.raises(ConvolveError, match=rf"from 18 to {OPSETS[-1]}.*Received: opset={opset!r}"):
             to_bytes(model.network, opset)  # type: ignore[arg-type]
 
@@ -336,16 +336,9 @@ def test_the_command_writes_what_the_model_does(
     model.save("small.safetensors")
     assert run(["export", "small.safetensors", "a.onnx", "--opset", "20", "--dtype", "uint8", "--json"]) == 0
     assert Path("a.onnx").read_bytes() == to_bytes(model.network, 20, dtype="uint8", classes=model.classes)
-    told = json.loads(capsys.readouterr().out)
-    assert told == {
-        "file": "a.onnx",
-        "bytes": Path("a.onnx").stat().st_size,
-        "opset": 20,
-        "layout": "channels_first",
-        "dtype": "uint8",
-    }
+    assert json.loads(capsys.readouterr().out) == {"file": "a.onnx", "bytes": Path("a.onnx").stat().st_size}
     assert run(["export", "mlp", "b.onnx"]) == 0
-    assert capsys.readouterr().out == "b.onnx: 0.3 MB, opset 18, takes float32 channels first\n"
+    assert capsys.readouterr().out == "b.onnx: 0.3 MB\n"
     for arguments, sentence in (
         (["small.safetensors", "no/b.onnx"], "no/b.onnx: cannot be written"),
         (["small.safetensors", "c.onnx", "--opset", "17"], "opset must be a whole number from 18"),

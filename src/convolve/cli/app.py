@@ -234,7 +234,7 @@ def explain(**options: Any) -> None:
 @commands.command()
 @click.argument("model", metavar="MODEL|NAME")
 @click.argument("out")
-@_whole_option("--opset", "Version of ONNX's operators, 18 or newer. [default: 18]", default=18)
+@_whole_option("--opset", "Version of ONNX's operators, 18 or newer. [default: 18]")
 @click.option(
     "--layout",
     type=click.Choice(["channels_first", "channels_last"]),

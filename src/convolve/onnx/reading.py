@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -42,6 +43,16 @@ class Reading:
     net: Imported
     arrays: dict[str, np.ndarray]
     metadata: dict[str, str]
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes, where the file says them as `Model.export_onnx` writes them: a list as JSON."""
+        try:
+            found = json.loads(self.metadata.get("classes", "null"))
+        except ValueError:
+            return None
+        listed = isinstance(found, list) and all(isinstance(name, str) for name in found)
+        return tuple(found) if listed and found else None
 
     def laid_out(self, made: Construction) -> dict[str, np.ndarray]:
         """The arrays as the network keeps them, by its keys."""

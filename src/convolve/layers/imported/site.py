@@ -31,6 +31,8 @@ class Layout:
     >>> w = np.arange(6).reshape(2, 3)
     >>> Layout(((2,), (3,)), (1, 0), (3, 2)).of(w).tolist()
     [[0, 3], [1, 4], [2, 5]]
+    >>> Layout(((2,), (3,)), (1, 0), (3, 2)).undone(np.array([[0, 3], [1, 4], [2, 5]])).tolist()
+    [[0, 1, 2], [3, 4, 5]]
     """
 
     parts: tuple[tuple[int, ...], ...]
@@ -46,6 +48,12 @@ class Layout:
     def of(self, array: np.ndarray) -> np.ndarray:
         fine = array.reshape(tuple(n for part in self.parts for n in part))
         return fine.transpose(self.axes).reshape(self.shape)
+
+    def undone(self, array: np.ndarray) -> np.ndarray:
+        """The file's array again."""
+        fine = [n for part in self.parts for n in part]
+        moved = array.reshape(tuple(fine[a] for a in self.axes)).transpose(np.argsort(self.axes))
+        return moved.reshape(tuple(math.prod(part) for part in self.parts))
 
 
 @dataclass(frozen=True)

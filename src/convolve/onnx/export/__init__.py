@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+import numpy as np
+
 from convolve.errors import ConvolveError
-from convolve.graph import leaf
-from convolve.layers import Construction, Imported
+from convolve.graph import Shape
+from convolve.layers import Construction, Imported, Port
 from convolve.network import Network
-from convolve.onnx.export.draft import BATCH, Draft, Node, first, is_batch, last
+from convolve.onnx.export.draft import BATCH, TYPES, Dims, Draft, Node, first, is_batch, last
+from convolve.onnx.export.imported import copied
 from convolve.onnx.export.layers import Writer
+from convolve.onnx.export.operators import write
 from convolve.onnx.library import library
-from convolve.storage import expand, write
+from convolve.storage import expand
+from convolve.storage import write as write_file
 
 OLDEST_OPSET = 18
 INPUT, OUTPUT = "input", "output"
@@ -31,48 +36,48 @@ DType = Literal["float32", "uint8"]
 def export_onnx(
     network: Network,
     path: str | Path,
-    opset: int = OLDEST_OPSET,
+    opset: int | None = None,
     layout: Layout = "channels_first",
     dtype: DType = "float32",
     classes: Sequence[str] | None = None,
 ) -> None:
     """Write a net to an ONNX file, whole or not at all; see `Model.export_onnx`."""
-    write(path, to_bytes(network, opset, layout, dtype, classes))
+    write_file(path, to_bytes(network, opset, layout, dtype, classes))
 
 
 def to_bytes(
     network: Network,
-    opset: int = OLDEST_OPSET,
+    opset: int | None = None,
     layout: Layout = "channels_first",
     dtype: DType = "float32",
     classes: Sequence[str] | None = None,
 ) -> bytes:
     """What `export_onnx` writes. Equal nets give equal bytes."""
-    onnx = library()
-    newest = onnx.defs.onnx_opset_version()
-    if not isinstance(opset, int) or not OLDEST_OPSET <= opset <= newest:
+    onnx, net = library(), network.net
+    _one_of("layout", layout, LAYOUTS)
+    _one_of("dtype", dtype, DTYPES)
+    metadata = {"classes": json.dumps(list(classes), ensure_ascii=False)} if classes else {}
+    if isinstance(net, Imported):
+        copy = copied(network, net) if opset in (None, net.opset) else None
+        draft = copy or _written(network, net, _checked(onnx, opset), last, net.inputs, net.outputs)
+        return _serialised(onnx, draft, net.inputs, net.outputs, metadata)
+    net = expand(net, network.input_shape, training=False)
+    order = first if layout == "channels_first" else last
+    given = Port(INPUT, _ordered(("batch", *network.input_shape), order), dtype)
+    result = Port(OUTPUT, _ordered(("batch", *network.output_shape), order))
+    draft = _written(network, net, _checked(onnx, opset), order, [given], [result])
+    return _serialised(onnx, draft, [given], [result], metadata)
+
+
+def _checked(onnx: ModuleType, opset: int | None) -> int:
+    newest: int = onnx.defs.onnx_opset_version()
+    chosen = OLDEST_OPSET if opset is None else opset
+    if not isinstance(chosen, int) or not OLDEST_OPSET <= chosen <= newest:
         raise ConvolveError(
             f"opset must be a whole number from {OLDEST_OPSET} to {newest}, the newest that the installed onnx "
             f"{onnx.__version__} knows. Received: opset={opset!r}"
         )
-    _one_of("layout", layout, LAYOUTS)
-    _one_of("dtype", dtype, DTYPES)
-    draft = Draft(opset, network.__getitem__, input=INPUT)
-    draft.reserve(INPUT, OUTPUT)
-    x = leaf("input", "x", (BATCH, *network.input_shape))
-    # An imported net's dimensions are those of its file.
-    order = first if layout == "channels_first" and not isinstance(network.net, Imported) else last
-    tensor = INPUT if dtype == "float32" else draft.node("Cast", [INPUT], "cast", to=onnx.TensorProto.FLOAT)
-    draft.put(x, tensor, order(len(x.shape)))
-    writer = Writer(Construction(training=False), draft=draft)
-    output = writer.build_net(expand(network.net, network.input_shape, training=False), x)["output"]
-    draft.finish(output, order(len(output.shape)), OUTPUT)
-    size = sum(array.nbytes for array in draft.initialisers.values())
-    if size > MOST_BYTES:
-        raise ConvolveError(f"an ONNX file holds 2 GiB. Received: a net with {size / 2**30:.1f} GiB of parameters")
-    metadata = {"classes": json.dumps(list(classes), ensure_ascii=False)} if classes else {}
-    shapes = {INPUT: _ordered(x.shape, order), OUTPUT: _ordered(output.shape, order)}
-    return _serialised(onnx, draft, shapes, dtype, metadata)
+    return chosen
 
 
 def _one_of(what: str, given: object, known: Sequence[str]) -> None:
@@ -80,30 +85,61 @@ def _one_of(what: str, given: object, known: Sequence[str]) -> None:
         raise ConvolveError(f"{what} must be {' or '.join(map(repr, known))}. Received: {what}={given!r}")
 
 
-def _ordered(shape: tuple[int, ...], order: Any) -> tuple[int, ...]:
+def _ordered(shape: tuple[int | str, ...], order: Callable[[int], Dims]) -> tuple[int | str, ...]:
     return tuple(shape[i] for i in order(len(shape)).order)
 
 
+def _written(
+    network: Network,
+    net: Any,
+    opset: int,
+    order: Callable[[int], Dims],
+    inputs: Sequence[Port],
+    outputs: Sequence[Port],
+) -> Draft:
+    """The draft of a net, layer by layer, whose inputs and outputs lie in the given order."""
+    draft = Draft(opset, network.__getitem__, input=inputs[0].name)
+    draft.reserve(*(port.name for port in (*inputs, *outputs)))
+    batch = network.ports[0].shape[0]
+    values = network.forward(batch if isinstance(batch, int) else BATCH).inputs
+    for port, value in zip(inputs, values, strict=True):
+        draft.take(value, port.name, order(len(value.shape)), port.dtype)
+    made = Writer(Construction(training=False), draft=draft).build_net(net, *values)
+    for value in made.values():
+        write(draft, value)
+    for port, value in zip(outputs, made.values(), strict=True):
+        draft.give(value, port.name, order(len(value.shape)), port.dtype)
+    draft.prune([port.name for port in outputs])
+    return draft
+
+
 def _serialised(
-    onnx: ModuleType, draft: Draft, shapes: dict[str, tuple[int, ...]], dtype: str, metadata: dict[str, str]
+    onnx: ModuleType, draft: Draft, inputs: Sequence[Port], outputs: Sequence[Port], metadata: dict[str, str]
 ) -> bytes:
-    """The draft, whose arrays go with it, as the bytes of a file."""
-    helper, types = onnx.helper, onnx.TensorProto
+    """The draft, whose arrays go with it, as the bytes of a file.
+
+    Raises:
+        ConvolveError: a file cannot hold as much.
+    """
+    size = sum(array.nbytes for array in draft.initialisers.values())
+    if size > MOST_BYTES:
+        raise ConvolveError(f"an ONNX file holds 2 GiB. Received: a net with {size / 2**30:.1f} GiB of parameters")
+    helper = onnx.helper
     opsets = [helper.make_opsetid("", draft.opset)]
 
-    def described(name: str, shape: tuple[int, ...], type_: int = types.FLOAT) -> Any:
-        sizes = [n if not is_batch(n) else "batch" if n == BATCH else None for n in shape]
-        return helper.make_tensor_value_info(name, type_, sizes)
+    def described(port: Port) -> Any:
+        return helper.make_tensor_value_info(port.name, TYPES[port.dtype], port.shape)
 
+    interface = {port.name for port in (*inputs, *outputs)}
     graph = helper.make_graph(
-        [_node(helper, node) for node in draft.nodes],
+        [_node(onnx, node) for node in draft.nodes],
         "convolve",
-        [described(INPUT, shapes[INPUT], types.FLOAT if dtype == "float32" else types.UINT8)],
-        [described(OUTPUT, shapes[OUTPUT])],
+        [described(port) for port in inputs],
+        [described(port) for port in outputs],
         value_info=[
-            described(name, shape)
+            helper.make_tensor_value_info(name, TYPES["float32"], _sizes(shape))
             for name, shape in draft.shapes.items()
-            if name not in shapes and name not in draft.initialisers
+            if name not in interface and name not in draft.initialisers
         ],
     )
     model = helper.make_model(
@@ -115,12 +151,20 @@ def _serialised(
     helper.set_model_props(model, metadata)
     for name in list(draft.initialisers):  # one by one and in their place: a net's arrays may be half the memory
         array = draft.initialisers.pop(name)
-        kind = helper.np_dtype_to_tensor_dtype(array.dtype)
         data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-        model.graph.initializer.add(name=name, dims=array.shape, data_type=kind, raw_data=data)
+        model.graph.initializer.add(name=name, dims=array.shape, data_type=TYPES[str(array.dtype)], raw_data=data)
     made: bytes = model.SerializeToString(deterministic=True)
     return made
 
 
-def _node(helper: Any, node: Node) -> Any:
-    return helper.make_node(node.operator, node.inputs, node.outputs, node.name, **node.attributes)
+def _sizes(shape: Shape) -> list[int | str | None]:
+    """A shape as files declare it; nothing is said of what is made of the batch."""
+    return [n if not is_batch(n) else "batch" if n == BATCH else None for n in shape]
+
+
+def _node(onnx: ModuleType, node: Node) -> Any:
+    attributes = {
+        name: onnx.numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
+        for name, value in node.attributes.items()
+    }
+    return onnx.helper.make_node(node.operator, node.inputs, node.outputs, node.name, **attributes)

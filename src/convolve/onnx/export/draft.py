@@ -18,6 +18,21 @@ from convolve.ops.vector import Vector
 
 BATCH = 1_000_003
 """The batch size that nets are built for: a prime, so that a size made of it is known by being a multiple."""
+TYPES = {
+    "float32": 1,
+    "uint8": 2,
+    "int8": 3,
+    "uint16": 4,
+    "int16": 5,
+    "int32": 6,
+    "int64": 7,
+    "bool": 9,
+    "uint32": 12,
+    "uint64": 13,
+}
+"""Element types by ONNX's numbers (TensorProto.DataType)."""
+ARRAYS = ("parameter", "statistic", "constant")
+"""Kinds of leaves that stand for arrays of the net."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +102,13 @@ class Draft:
     path: str = ""
     """The layer that is being written."""
     input: str = ""
-    """The net's input, as the file takes it."""
+    """The file's input, the first of several."""
     _taken: set[str] = field(default_factory=set)
     _forms: dict[int, dict[Order, str]] = field(default_factory=dict)
     _shared: dict[object, str] = field(default_factory=dict)
     _flattened: dict[int, Value] = field(default_factory=dict)
     _truths: dict[str, str] = field(default_factory=dict)
+    _given: set[str] = field(default_factory=set)
 
     # names, nodes, numbers
 
@@ -158,8 +174,8 @@ class Draft:
         return next(iter(self._forms.get(value.serial, {last(len(value.shape)): ""})))
 
     def known(self, value: Value) -> np.ndarray | None:
-        """The value itself, where it does not depend on the net's input: a parameter, a statistic, a constant."""
-        if isinstance(value.op, Leaf) and value.op.kind in ("parameter", "statistic"):
+        """The value itself, where it does not depend on the net's input: an array of the net, or numbers."""
+        if isinstance(value.op, Leaf) and value.op.kind in ARRAYS:
             return self.arrays(f"{value.op.kind}:{value.op.key}")
         if isinstance(value.op, (Constant, Vector)):
             return value.op.reference().astype(np.float32)
@@ -245,25 +261,39 @@ class Draft:
         if condition is not None:
             self._truths[name] = condition
         elif name not in self._truths:
-            self._truths[name] = self.node("Cast", [name], to=9)  # TensorProto.BOOL
+            self._truths[name] = self.node("Cast", [name], to=TYPES["bool"])
         return self._truths[name]
 
-    # the end
+    # the interface
 
-    def finish(self, value: Value, order: Order, name: str) -> None:
-        """Let `name`, which no other tensor has, hold the net's output, and leave out what it does not depend on."""
+    def reserve(self, *names: str) -> None:
+        """Keep names for the file's inputs and outputs."""
+        self._taken.update(names)
+
+    def take(self, value: Value, name: str, order: Order, dtype: str) -> None:
+        """Let an input of the file stand for a value."""
+        tensor = name if dtype == "float32" else self.node("Cast", [name], f"{name}.cast", to=TYPES["float32"])
+        self.put(value, tensor, order)
+
+    def give(self, value: Value, name: str, order: Order, dtype: str) -> None:
+        """Let an output of the file hold a value."""
         made = self.at(value, order)
-        if made not in {o for node in self.nodes for o in node.outputs}:
-            made = self.node("Identity", [made])
-        self.nodes = [
-            replace(
-                node,
-                inputs=tuple(name if i == made else i for i in node.inputs),
-                outputs=tuple(name if o == made else o for o in node.outputs),
-            )
-            for node in self.nodes
-        ]
-        needed, kept = {name}, []
+        place = next((i for i, node in enumerate(self.nodes) if made in node.outputs), None)
+        if dtype != "float32":
+            self.nodes.append(Node("Cast", self.name(f"{name}.cast"), (made,), (name,), {"to": TYPES[dtype]}))
+        elif place is None or made in self._given:
+            self.nodes.append(Node("Identity", self.name(f"{name}.identity"), (made,), (name,), {}))
+        else:
+            self.nodes[place] = replace(self.nodes[place], outputs=(name,))
+            renamed = {made: name}
+            self.nodes = [replace(n, inputs=tuple(renamed.get(i, i) for i in n.inputs)) for n in self.nodes]
+            for forms in self._forms.values():
+                forms.update({form: name for form, tensor in forms.items() if tensor == made})
+        self._given.add(name)
+
+    def prune(self, outputs: Sequence[str]) -> None:
+        """Leave out what the outputs do not depend on."""
+        needed, kept = set(outputs), []
         for node in reversed(self.nodes):
             if needed.intersection(node.outputs):
                 needed.update(node.inputs)
@@ -271,7 +301,3 @@ class Draft:
         self.nodes = kept[::-1]
         self.initialisers = {k: v for k, v in self.initialisers.items() if k in needed}
         self.shapes = {k: v for k, v in self.shapes.items() if k in needed}
-
-    def reserve(self, *names: str) -> None:
-        """Keep names for the file's interface."""
-        self._taken.update(names)

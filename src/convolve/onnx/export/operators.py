@@ -10,7 +10,7 @@ import numpy as np
 
 from convolve.errors import ConvolveError
 from convolve.graph import OPS, Constant, Op, Value
-from convolve.onnx.export.draft import BATCH, Dims, Draft, Order, Scan, first, is_batch, last
+from convolve.onnx.export.draft import BATCH, TYPES, Dims, Draft, Order, Scan, first, is_batch, last
 from convolve.ops.convolution import Convolution, InputGradient
 from convolve.ops.layout import Concat, Place, Slice, Transpose
 from convolve.ops.norm import BatchNormalize, ChannelMoments
@@ -20,9 +20,6 @@ from convolve.ops.reduce import Reduce, Reshape
 from convolve.ops.resample import Map, Resample
 from convolve.ops.softmax import LogSoftmax, Softmax
 from convolve.window import Pads, Window
-
-FLOAT = 1
-"""TensorProto.FLOAT."""
 
 Write = Callable[[Draft, Value, str], None]
 """Writes the nodes of a value whose inputs are written; the last is named as given."""
@@ -61,7 +58,8 @@ def write(draft: Draft, value: Value) -> None:
                 f"{here.op.name}. Exported are nets of these: {', '.join(sorted(WRITERS))}"
             )
         what = here.op.function if isinstance(here.op, Pointwise) else here.op.name
-        WRITERS[here.op.name](draft, here, (draft.path or what) if here is value else draft.inner(what))
+        name = here.label or ((draft.path or what) if here is value else draft.inner(what))
+        WRITERS[here.op.name](draft, here, name)
 
 
 # products
@@ -203,7 +201,7 @@ def _pointwise(draft: Draft, value: Value, name: str) -> None:
         made = draft.node("Where", [draft.truth(operands[0]), *operands[1:]], name)
     elif function in COMPARISONS:
         truth = draft.node(COMPARISONS[function], operands, f"{name}.truth")
-        made = draft.node("Cast", [truth], name, to=FLOAT)
+        made = draft.node("Cast", [truth], name, to=TYPES["float32"])
         draft.truth(made, truth)
     else:
         made = draft.node(OPERATORS[function], operands, name)
