@@ -135,6 +135,14 @@ def mnist_cnn() -> nn.Module:
     )
 
 
+def digits() -> nn.Module:
+    return nn.Sequential(
+        *(*convolution(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(*convolution(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(*convolution(32, 64, 3, padding=1), nn.ReLU(), Flatten(64, 7, 7), nn.Linear(3136, 10)),
+    )
+
+
 def cifar_resnet(depth: int) -> nn.Module:
     return nn.Sequential(
         *(*convolution(3, 16, 3, padding=1), nn.ReLU()),
@@ -247,7 +255,7 @@ def unet(rank: int = 2, channels: int = 3, filters: int = 16, depth: int = 3) ->
 
 
 NETS: dict[str, Callable[..., nn.Module]] = {
-    **{build.__name__: build for build in (mlp, lenet5, mnist_cnn, m5, cnn3d, unet, squeezenet, mobilenet_v2)},
+    **{build.__name__: build for build in (mlp, lenet5, mnist_cnn, digits, m5, cnn3d, unet, squeezenet, mobilenet_v2)},
     **{f"resnet{depth}": partial(cifar_resnet, depth) for depth in (20, 32, 56)},
     "resnet18": partial(imagenet_resnet, basic, (2, 2, 2, 2), 64),
     "resnet34": partial(imagenet_resnet, basic, (3, 4, 6, 3), 64),

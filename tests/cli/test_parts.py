@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from convolve import zoo
 from convolve.cli.recipe import default_net, zoo_net
 from convolve.data import Dataset
 from convolve.layers import Normalize, Sequential
@@ -86,3 +87,15 @@ def test_floats_are_normalised_and_a_constant_channel_stays_finite(channels: int
     std = x.std(per_channel, dtype=np.float64)
     assert np.allclose(first.mean, x.mean(per_channel, dtype=np.float64))
     assert np.allclose(first.std, np.where(std > 0, std, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "scaling"),
+    [("digits", 1, zoo.BYTES), ("digits", 3, zoo.BYTES), ("resnet18", 3, zoo.IMAGENET), ("resnet18", 1, zoo.BYTES)],
+)
+def test_bytes_are_scaled_as_the_net_does_where_the_channels_allow(
+    name: str, channels: int, scaling: Normalize
+) -> None:
+    net = zoo_net(name, np.zeros((2, 32, 32, channels), np.uint8), 4)
+    assert isinstance(net, Sequential)
+    assert net.layers[0] == scaling

@@ -84,12 +84,13 @@ def default_net(dataset: Dataset) -> str:
 def zoo_net(name: str, x: np.ndarray, classes: int) -> Layer:
     """A net of the zoo that takes images as `x` holds them.
 
-    uint8 is divided by 255; floats are brought to mean 0 and standard deviation 1, each channel by its own over `x`.
+    uint8 is scaled by the net's own `Normalize`, or divided by 255 where that is for another number of channels; floats
+    are brought to mean 0 and standard deviation 1, each channel by its own over `x`.
     """
-    make = zoo.NETS[name].make
-    if x.dtype == np.uint8:
-        return make(classes=classes)
-    return make(classes=classes, normalize=Normalize(*_statistics(x), name="normalize"))
+    entry = zoo.by_name(name)
+    if x.dtype != np.uint8:
+        return entry.make(classes=classes, normalize=Normalize(*_statistics(x), name="normalize"))
+    return entry.make(classes=classes, normalize=entry.input_shape[-1] == x.shape[-1] or zoo.BYTES)
 
 
 def _statistics(x: np.ndarray) -> tuple[float | tuple[float, ...], float | tuple[float, ...]]:

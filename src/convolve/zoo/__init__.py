@@ -17,6 +17,7 @@ from convolve.errors import ConvolveError
 from convolve.graph import Shape
 from convolve.layers import Layer
 from convolve.zoo.mobilenet import mobilenet_v2
+from convolve.zoo.parts import BYTES, IMAGENET
 from convolve.zoo.resnet import resnet18, resnet20, resnet32, resnet34, resnet50, resnet56, resnet101
 from convolve.zoo.signals import cnn3d, m5
 from convolve.zoo.small import digits, lenet5, mlp, mnist_cnn
@@ -25,6 +26,8 @@ from convolve.zoo.unet import unet
 from convolve.zoo.vgg import vgg11, vgg13, vgg16, vgg19
 
 __all__ = [
+    "BYTES",
+    "IMAGENET",
     "NETS",
     "Entry",
     "by_name",
