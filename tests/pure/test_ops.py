@@ -44,6 +44,7 @@ FLAT: dict[str, Callable[..., float]] = {
     "less_equal": lambda a, b: a <= b,
     "equal": lambda a, b: a == b,
     "where": lambda c, a, b: a if c else b,
+    "clip": lambda a, low, high: min(max(a, low), high),
     "cast": float,
     "exp": math.exp,
     "expm1": math.expm1,

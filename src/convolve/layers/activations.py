@@ -170,7 +170,7 @@ class HardSwish(Layer):
 
 
 def _hard_sigmoid(x: Value) -> Value:
-    return ops.minimum(ops.maximum(x + 3.0, 0.0), 6.0) * (1 / 6)
+    return ops.clip(x + 3.0, 0.0, 6.0) * (1 / 6)
 
 
 @dataclass(frozen=True)
@@ -195,9 +195,7 @@ class Clip(Layer):
         low, high = (-math.inf if self.low is None else self.low), (math.inf if self.high is None else self.high)
         if not low <= high:
             raise ShapeError(f"{scope.title}: low must not be above high. Received: low={self.low}, high={self.high}")
-        if self.low is not None:
-            y = ops.maximum(y, self.low)
-        return y if self.high is None else ops.minimum(y, self.high)
+        return y if low == -math.inf and high == math.inf else ops.clip(y, low, high)
 
 
 @dataclass(frozen=True)

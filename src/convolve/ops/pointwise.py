@@ -58,6 +58,15 @@ TABLE: dict[str, Row] = {
     "divide": Row(2, np.divide, lambda y, dy, a, b: (dy / b, -(dy * y) / b)),
     "maximum": Row(2, np.maximum, lambda y, dy, a, b: _select(y, dy, a, b, greater_equal)),
     "minimum": Row(2, np.minimum, lambda y, dy, a, b: _select(y, dy, a, b, less_equal)),
+    "clip": Row(
+        3,
+        lambda a, low, high: np.minimum(np.maximum(a, low), high),
+        lambda y, dy, a, low, high: (
+            where(greater(y, low), where(less(y, high), dy, 0.0), 0.0),
+            where(less(y, high), where(greater(y, low), 0.0, dy), 0.0),
+            where(less(y, high), 0.0, dy),
+        ),
+    ),
     "negative": Row(1, np.negative, lambda y, dy, a: (-dy,)),
     "absolute": Row(1, np.abs, lambda y, dy, a: (dy * sign(a),)),
     "sign": Row(1, np.sign, _none),
@@ -174,6 +183,8 @@ def _function(name: str) -> Function:
 maximum: Function = _function("maximum")
 minimum: Function = _function("minimum")
 absolute: Function = _function("absolute")
+clip: Function = _function("clip")
+"""min(max(x, low), high) of each element. The gradient needs the result alone: where it is a bound, that takes it."""
 sign: Function = _function("sign")
 sqrt: Function = _function("sqrt")
 square: Function = _function("square")

@@ -18,7 +18,7 @@ Unary = Callable[[Node, Value], Value]
 
 
 def _clamped(x: Value, low: float, high: float) -> Value:
-    return ops.minimum(ops.maximum(x, low), high)
+    return ops.clip(x, low, high)
 
 
 def _signed(node: Node, x: Value, negative: Value) -> Value:
@@ -132,9 +132,20 @@ def _where(s: Site, condition: Operand, a: Operand, b: Operand) -> Result:
     return made.like(ops.where(*values), dtype)
 
 
+def _number(s: Site, given: Operand | None, name: str) -> float | None:
+    """A bound that is one number, as an input or as an attribute."""
+    if isinstance(given, np.ndarray) and given.size == 1:
+        return float(given.item())
+    number = s.node.get(name)
+    return float(number) if given is None and isinstance(number, (int, float)) else None
+
+
 @handles("Clip")
 def _clip(s: Site, x: Operand, low: Operand | None = None, high: Operand | None = None) -> Result:
     made = s.tensor(x)
+    fixed = [_number(s, given, name) for given, name in ((low, "min"), (high, "max"))]
+    if fixed[0] is not None and fixed[1] is not None:
+        return made.like(ops.clip(made.value, *fixed))
     for bound, name, function in ((low, "min", ops.maximum), (high, "max", ops.minimum)):
         number = s.node.get(name)
         if bound is not None:

@@ -42,6 +42,7 @@ FUNCTIONS: dict[str, Callable[..., Expr]] = {
     "divide": lambda k, a, b: a / b,
     "maximum": _maximum,
     "minimum": _minimum,
+    "clip": lambda k, a, low, high: _minimum(k, _maximum(k, a, low), high),
     "negative": lambda k, a: -a,
     "absolute": lambda k, a: k.unary("fabs", a),
     "sign": _sign,

@@ -197,6 +197,8 @@ def _pointwise(draft: Draft, value: Value, name: str) -> None:
         made = draft.node("Mul", [*operands, *operands], name)
     elif function == "expm1":
         made = draft.node("Sub", [draft.node("Exp", operands), draft.number(1.0)], name)
+    elif function == "clip":
+        made = draft.node("Min", [draft.node("Max", operands[:2]), operands[2]], name)
     elif function == "where":
         made = draft.node("Where", [draft.truth(operands[0]), *operands[1:]], name)
     elif function in COMPARISONS:
