@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,6 +194,29 @@ def test_equal_models_are_equal_files() -> None:
     changed = small()
     changed.parameters["stem.bias"] = changed.parameters["stem.bias"] + 1
     assert to_bytes(changed.network) != first
+
+
+def test_files_do_not_depend_on_the_order_of_hashes() -> None:
+    code = """if True:
+        import hashlib
+        from convolve import Concat, Conv, Flatten, GELU, Input, Model, Net, Upsample
+        from convolve.onnx.export import to_bytes
+        x = Input()
+        net = Net(x, Flatten()(Concat()(GELU()(x), Upsample(2, "linear")(Conv(2, 3, stride=2)(x)))))
+        print(hashlib.sha256(to_bytes(Model(net, (6, 4, 3)).network)).hexdigest())
+    """
+    made = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert len(made[0]) == 65
+    assert made[0] == made[1]
 
 
 # choices
