@@ -264,6 +264,9 @@ def _resample_cases() -> list[Case]:
         cases.append(_case(Resample((Map(kind, 2, 3), Map(kind, 3, 1), Map(kind, 4, 4))), normal((1, 2, 3, 4, 3))))
         cases.append(_case(Resample((Map(kind, 5, 3), Map(kind, 2, 4)), True), normal((2, 3, 4, 3))))
     cases.append(_case(Resample((Map("edge", 2, 4, 1), Map("constant", 2, 4, 1)), fill=-2.0), normal((1, 2, 2, 2))))
+    table = Map("table", 3, 4, rows=(((2, 1.0),), (), ((0, 0.25), (2, 0.75)), ((1, -1.0),)))
+    cases.append(_case(Resample((table,), fill=3.0), normal((2, 3, 5))))
+    cases.append(_case(Resample((Map("nearest", 2, 4), table), True), normal((2, 4, 4, 3))))
     return cases
 
 

@@ -6,7 +6,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from weakref import WeakValueDictionary
 
@@ -29,8 +29,29 @@ SLACK = 64
 TRIALS = (224, 64, 32, 300, 512, 16, 8, 4, 2, 1)
 """Sizes tried for dimensions that are known when the net is called, to see which arrays it has."""
 
-Feed = tuple[Shape, str]
-"""What is known of an input: its whole shape and its element type ("f4" or "u1")."""
+
+@dataclass(frozen=True)
+class Feed:
+    """What a program depends on of an input: its whole shape, its element type, and the elements of a fixed one."""
+
+    shape: Shape
+    dtype: str = "f4"
+    elements: bytes | None = None
+
+    @classmethod
+    def of(cls, x: np.ndarray, port: Port) -> Feed:
+        """That of an array: float32 or uint8, or any type for a fixed input."""
+        if port.fixed:
+            return cls(x.shape, x.dtype.str, x.tobytes())
+        return cls(x.shape, "u1" if x.dtype == np.uint8 else "f4")
+
+    def made(self, key: str) -> Value | np.ndarray:
+        """A leaf for the input, or its elements."""
+        if self.elements is None:
+            return leaf("input", key, self.shape, self.dtype)
+        return np.frombuffer(self.elements, self.dtype).reshape(self.shape)
+
+
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -41,6 +62,8 @@ class Forward:
     inputs: tuple[Value, ...]
     outputs: dict[str, Value]
     construction: Construction
+    known: dict[str, np.ndarray] = field(default_factory=dict)
+    """Outputs that depend on shapes alone."""
 
     @property
     def input(self) -> Value:
@@ -65,16 +88,21 @@ def build(net: Layer, input_shape: Shape | None, batch: int, dtype: str = "f4", 
 
 def build_on(net: Layer, given: Sequence[Feed], training: bool = False) -> Forward:
     """Build a net's ops on inputs of these shapes and types. The first is called "x", others "x1", "x2" ..."""
-    inputs = tuple(leaf("input", f"x{i or ''}", shape, dtype) for i, (shape, dtype) in enumerate(given))
+    made = [feed.made(f"x{i or ''}") for i, feed in enumerate(given)]
     construction = Construction(training)
-    outputs = Scope(construction).build_net(net, *(cast(x) for x in inputs))
-    return Forward(inputs, outputs, construction)
+    outputs = Scope(construction).build_net(net, *(cast(x) if isinstance(x, Value) else x for x in made))
+    return Forward(
+        tuple(x for x in made if isinstance(x, Value)),
+        {name: x for name, x in outputs.items() if isinstance(x, Value)},
+        construction,
+        {name: x for name, x in outputs.items() if not isinstance(x, Value)},
+    )
 
 
 def feeds(ports: Sequence[Port], batch: int, dtype: str = "f4") -> tuple[Feed, ...]:
     """What is known of the inputs for a batch of so many samples; the first one has the given type."""
     shapes = [(batch, *sample_shape(port))[: len(port.shape)] for port in ports]
-    return tuple((shape, dtype if i == 0 else "f4") for i, shape in enumerate(shapes))
+    return tuple(Feed(shape, dtype if i == 0 else "f4") for i, shape in enumerate(shapes))
 
 
 def sample_shape(port: Port) -> Shape:
@@ -103,11 +131,13 @@ class Network:
         threads: int | None = None,
         arrays: Arrays | Callable[[Construction], Arrays] | None = None,
         exact: bool = False,
+        first: Sequence[np.ndarray] | None = None,
     ) -> None:
         """`arrays` gives all parameters, statistics and constants by key, instead of their first values from `seed`.
 
         They may depend on what the layers declared. With `exact`, convolutions are computed directly, as they are
-        defined. An imported net says itself what its inputs are; `input_shape` binds what it leaves open.
+        defined. An imported net says itself what its inputs are; `input_shape` binds what it leaves open. `first` are
+        inputs as they will come, where the arrays depend on them.
         """
         self.net = net
         self.bound = None if input_shape is None else _checked_shape(input_shape)
@@ -125,8 +155,11 @@ class Network:
         """Counts the changes of parameters and statistics: what was prepared of them is then made anew."""
         self._prepared: WeakValueDictionary[bytes, np.ndarray] = WeakValueDictionary()
         self._programs: OrderedDict[object, Executable] = OrderedDict()
-        built = self._first()
-        self.output_shape = built.output.shape[1:]
+        self._known: dict[object, dict[str, np.ndarray]] = {}
+        self.types = net.types()
+        known = None if first is None else [Feed.of(x, p) for x, p in zip(first, self.ports, strict=True)]
+        built = self._first() if known is None else self.on(known)
+        self.output_shape: Shape = built.output.shape[1:] if built.outputs else ()
         self.specs: dict[str, Parameter] = built.construction.parameters
         self.origins = built.construction.origins
         """Which array of an imported file each of the net's arrays was, and how it lies now."""
@@ -227,12 +260,12 @@ class Network:
     def _first(self) -> Forward:
         """The net built on some input, to see what arrays it has."""
         if all(isinstance(n, int) for port in self.ports for n in port.shape[1:]):
-            batch = self.ports[0].shape[0] if self.ports[0].shape else 1
+            batch = next((n for port in self.ports for n in port.shape[:1]), 1)
             return self.forward(batch if isinstance(batch, int) else 2)
         failed: ShapeError | None = None
         for size in TRIALS:
             try:
-                return self.on([(tuple(self._trial(port, size)), "f4") for port in self.ports])
+                return self.on([Feed(tuple(self._trial(port, size))) for port in self.ports])
             except ShapeError as error:
                 failed = failed or error
         assert failed is not None
@@ -254,7 +287,8 @@ class Network:
                 known = Executable(program, self.arena, self.stores, self._prepared)
             self._programs[key] = known
             while len(self._programs) > PROGRAMS:
-                self._programs.popitem(last=False)
+                key, _ = self._programs.popitem(last=False)
+                self._known.pop(key, None)
             return known
 
     def _agree(self, key: str, buffer: Buffer) -> None:
@@ -275,14 +309,24 @@ class Network:
 
     def predict(self, *inputs: np.ndarray) -> dict[str, np.ndarray]:
         """The net's outputs by name for inputs (n, ...) of float32 or uint8, contiguous."""
-        feeds = tuple((x.shape, "u1" if x.dtype == np.uint8 else "f4") for x in inputs)
+        pairs = list(zip(inputs, self.ports, strict=True))
+        feeds = tuple(Feed.of(x, port) for x, port in pairs)
         executable = self.prediction(feeds)
-        arrays = {f"x{i or ''}": x for i, x in enumerate(inputs)}
-        return self.run(executable, arrays, tuple(executable.program.outputs))
+        arrays = {f"x{i or ''}": x for i, (x, port) in enumerate(pairs) if not port.fixed}
+        made = self.run(executable, arrays, tuple(executable.program.outputs))
+        made |= self._known.get(("predict", feeds), {})
+        return made | {name: made[name].astype(dtype) for name, dtype in self.types.items()}
 
     def prediction(self, feeds: tuple[Feed, ...]) -> Executable:
         """The program that computes the outputs for inputs of these shapes and types."""
-        return self.executable(("predict", feeds), lambda: Graph(dict(self.on(feeds).outputs), prediction=True))
+
+        def build() -> Graph:
+            found = self.on(feeds)
+            if found.known:
+                self._known["predict", feeds] = found.known
+            return Graph(dict(found.outputs), prediction=True)
+
+        return self.executable(("predict", feeds), build)
 
     def trace(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Every layer's output for a batch, from a program that fuses nothing and computes convolutions directly."""

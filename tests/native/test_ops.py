@@ -647,3 +647,12 @@ def test_an_update_may_need_the_new_values_of_others() -> None:
         machine.run()
         for key, got in machine.state().items():
             assert_close(got, true[key])
+
+
+def test_rounding_goes_to_the_even_neighbour_and_leaves_what_is_whole_or_no_number() -> None:
+    whole = [2.0**23 + 1, -(2.0**24), 1e30, -np.inf, np.inf, np.nan]
+    x = np.array([-2.5, -1.5, -0.5, 0.0, 0.49999997, 0.5, 1.5, 2.5, 0.75, -0.75, 8388607.5, *whole], np.float32)
+    value = leaf_for("x", x)
+    made = run([ops.round(value), ops.floor(value), ops.ceil(value)], {"x": x})
+    for got, function in zip(made, (np.round, np.floor, np.ceil), strict=True):
+        np.testing.assert_array_equal(got, function(x))

@@ -35,6 +35,9 @@ FLAT: dict[str, Callable[..., float]] = {
     "negative": lambda a: -a,
     "absolute": abs,
     "sign": lambda a: float(a > 0) - float(a < 0),
+    "floor": math.floor,
+    "ceil": math.ceil,
+    "round": round,
     "sqrt": math.sqrt,
     "square": lambda a: a**2,
     "relu": lambda a: max(0.0, a),
@@ -254,7 +257,10 @@ def _(op: Any, x: Array) -> Array:
     y = filled(op, x)
     smaller, larger = [m.size for m in op.maps], [m.output for m in op.maps]
     for o in np.ndindex(*larger):
-        sources = [source_of(m.kind, m.size, m.output, m.lo, i) for m, i in zip(op.maps, o, strict=True)]
+        sources = [
+            dict(m.rows[i]) if m.rows else source_of(m.kind, m.size, m.output, m.lo, i)
+            for m, i in zip(op.maps, o, strict=True)
+        ]
         if not op.transposed and not all(sources):
             y[(slice(None), *o)] = op.fill
         for p in np.ndindex(*smaller):

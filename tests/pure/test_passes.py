@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convolve import ops
-from convolve.graph import Constant, Graph, Leaf, Value, apply, differentiate, evaluate, leaf
+from convolve.graph import Constant, Graph, Leaf, Value, apply, constant, differentiate, evaluate, leaf
 from convolve.lowering import Group
 from convolve.ops.convolution import Convolution
 from convolve.ops.norm import BatchNormalize, moments
@@ -107,6 +107,12 @@ def test_share_computes_equal_values_once() -> None:
     assert graph.outputs["a"] is graph.outputs["b"]
     assert functions(graph).count("exp") == 1
     assert functions(graph).count("multiply") == 2
+
+
+def test_share_keeps_zeros_of_both_signs_apart() -> None:
+    outputs = share(Graph({"plus": constant(0.0) * 1.0, "minus": constant(-0.0) * 1.0})).outputs
+    signs = {name: bool(np.signbit(evaluate([value], {})[0])) for name, value in outputs.items()}
+    assert signs == {"plus": False, "minus": True}
 
 
 def test_share_joins_leaves_of_one_name_and_their_updates() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -39,9 +39,16 @@ class Layer:
         """Write the layer's ops; raises `ShapeError` where the inputs do not suit it."""
         raise NotImplementedError
 
-    def results(self, scope: Scope, *inputs: Value) -> dict[str, Value]:
-        """Write the ops of a layer that is a whole net; what it makes, by name."""
-        return {"output": self.build(scope, *inputs)}
+    def results(self, scope: Scope, *inputs: Value | np.ndarray) -> Mapping[str, Value | np.ndarray]:
+        """Write the ops of a layer that is a whole net; what it makes, by name.
+
+        Numbers stand for fixed inputs, and for results that do not depend on the others.
+        """
+        return {"output": self.build(scope, *(v for v in inputs if isinstance(v, Value)))}
+
+    def types(self) -> Mapping[str, str]:
+        """Element types of the results of a net that is this layer, by name, where they are not float32."""
+        return {}
 
     def ports(self, input_shape: Shape | None) -> tuple[Port, ...]:
         """The inputs of a net that is this layer, for samples of `input_shape`."""
@@ -71,6 +78,8 @@ class Port:
     name: str
     shape: tuple[int | str, ...]
     dtype: str = "float32"
+    fixed: bool = False
+    """Whether the program depends on its elements, not on its shape alone: sizes, axes and indices are such."""
 
     def __str__(self) -> str:
         return f"{self.name} ({', '.join(map(str, self.shape))}) of {self.dtype}"
@@ -255,9 +264,11 @@ class Scope:
         self.construction.rows.insert(place, Row(path, layer, inputs, made, self.depth))
         return made
 
-    def build_net(self, net: Layer, *inputs: Value) -> dict[str, Value]:
+    def build_net(self, net: Layer, *inputs: Value | np.ndarray) -> Mapping[str, Value | np.ndarray]:
         """Build a whole net, its outputs by name: a container's own name is no part of its layers' names."""
-        return net.results(self, *inputs) if net.container else {"output": self.apply(net, *inputs)}
+        if net.container:
+            return net.results(self, *inputs)
+        return {"output": self.apply(net, *(v for v in inputs if isinstance(v, Value)))}
 
     def _name(self, layer: Layer) -> str:
         if layer.name:

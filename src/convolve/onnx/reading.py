@@ -17,8 +17,6 @@ from convolve.layers.imported import HANDLERS, Imported, Node, Number, Stored
 from convolve.layers.imported.folding import FOLDS, fold
 from convolve.layers.imported.graph import DTYPES, Attribute
 
-OLDEST = 7
-"""The oldest opset that is read."""
 SMALL = 1024
 """Elements up to which a constant that is no weight is kept with the net, known while it is built."""
 WEIGHTS: dict[str, tuple[int, ...]] = {
@@ -108,6 +106,8 @@ class _Reader:
                     stored.append(Stored(name, array.shape))
                 else:
                     numbers.append(number_of(name, array))
+        fixed = _fixed(nodes)
+        inputs = tuple(replace(p, fixed=p.name in fixed) for p in inputs)
         net = Imported(inputs, outputs, tuple(named(nodes)), tuple(numbers), tuple(stored), self.opset)
         return Reading(net, {s.name: self.constants[s.name] for s in stored}, self.metadata)
 
@@ -157,15 +157,26 @@ def _is_weight(array: np.ndarray, users: Sequence[tuple[str, int]]) -> bool:
     return surely or likely or array.size > SMALL
 
 
+def _fixed(nodes: Sequence[Node]) -> set[str]:
+    """The values that must be known while the net is built: shapes and axes, and what these are computed from."""
+    wanted: set[str] = set()
+    for node in reversed(nodes):
+        known = HANDLERS[node.op].known if node.op in HANDLERS else range(len(node.inputs))
+        wanted.update(node.inputs[i] for i in known if i < len(node.inputs))
+        if wanted.intersection(node.outputs) and node.op in FOLDS and node.op not in ("Shape", "Size"):
+            wanted.update(node.inputs)
+    return wanted
+
+
 def unsupported(nodes: Iterable[Node]) -> Iterator[str]:
     """What of the nodes is not known, by operator, with the nodes' names."""
     found: dict[str, list[str]] = {}
     for node in nodes:
         name = node.name or next(filter(None, node.outputs), "")
-        if node.op not in HANDLERS:
+        if node.op not in HANDLERS and node.op not in FOLDS:
             found.setdefault(f"operator {node.op}", []).append(name)
         else:
-            for what in HANDLERS[node.op].refuses(node):
+            for what in HANDLERS[node.op].refuses(node) if node.op in HANDLERS else ():
                 found.setdefault(f"{node.op} with {what}", []).append(name)
     for what, names in found.items():
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
@@ -189,8 +200,8 @@ def named(nodes: Iterable[Node]) -> Iterator[Node]:
 
 def opset_of(model: Any) -> int:
     found = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
-    if not found or found[0] < OLDEST:
-        raise FileError(f"expected opset {OLDEST} or newer. Received: {found[0] if found else 'no opset'}")
+    if not found or found[0] < 1:
+        raise FileError(f"expected an opset of the standard operators. Received: {found[0] if found else 'none'}")
     return int(found[0])
 
 
@@ -279,7 +290,7 @@ def node_of(node: Any) -> Node:
             if array.size != 1:
                 raise FileError(f"{node.name}: attribute {attribute.name} must be one number. Received: {array.shape}")
             attributes += [(attribute.name, array.ravel()[0].item()), ("dtype", str(array.dtype))]
-        elif attribute.name in ("to", "dtype"):
+        elif attribute.name in ("to", "dtype", "output_dtype"):
             attributes.append((attribute.name, element_type(int(value), node.name)))
         else:
             attributes.append((attribute.name, _word(value)))

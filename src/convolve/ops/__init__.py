@@ -16,11 +16,13 @@ from convolve.ops.pointwise import (
     absolute,
     broadcast,
     cast,
+    ceil,
     clip,
     equal,
     erf,
     exp,
     expm1,
+    floor,
     greater,
     greater_equal,
     less,
@@ -29,6 +31,7 @@ from convolve.ops.pointwise import (
     maximum,
     minimum,
     relu,
+    round,
     sigmoid,
     sign,
     softplus,
@@ -38,7 +41,7 @@ from convolve.ops.pointwise import (
     where,
 )
 from convolve.ops.reduce import max, mean, reshape_to, sum
-from convolve.ops.resample import pad, resize
+from convolve.ops.resample import pad, resize, take
 from convolve.ops.softmax import log_softmax
 from convolve.ops.vector import vector
 
@@ -49,6 +52,7 @@ __all__ = [
     "absolute",
     "broadcast",
     "cast",
+    "ceil",
     "clip",
     "concat",
     "constant",
@@ -57,6 +61,7 @@ __all__ = [
     "erf",
     "exp",
     "expm1",
+    "floor",
     "greater",
     "greater_equal",
     "less",
@@ -71,12 +76,14 @@ __all__ = [
     "relu",
     "reshape",
     "resize",
+    "round",
     "sigmoid",
     "sign",
     "softplus",
     "sqrt",
     "square",
     "sum",
+    "take",
     "tanh",
     "transpose",
     "vector",

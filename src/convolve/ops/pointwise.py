@@ -70,6 +70,9 @@ TABLE: dict[str, Row] = {
     "negative": Row(1, np.negative, lambda y, dy, a: (-dy,)),
     "absolute": Row(1, np.abs, lambda y, dy, a: (dy * sign(a),)),
     "sign": Row(1, np.sign, _none),
+    "floor": Row(1, np.floor, _none),
+    "ceil": Row(1, np.ceil, _none),
+    "round": Row(1, np.round, _none),
     "sqrt": Row(1, np.sqrt, lambda y, dy, a: (dy * 0.5 / y,)),
     "square": Row(1, np.square, lambda y, dy, a: (dy * (a * 2.0),)),
     "relu": Row(
@@ -186,6 +189,9 @@ absolute: Function = _function("absolute")
 clip: Function = _function("clip")
 """min(max(x, low), high) of each element. The gradient needs the result alone: where it is a bound, that takes it."""
 sign: Function = _function("sign")
+floor: Function = _function("floor")
+ceil: Function = _function("ceil")
+round: Function = _function("round")
 sqrt: Function = _function("sqrt")
 square: Function = _function("square")
 relu: Function = _function("relu")

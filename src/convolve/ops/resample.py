@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
@@ -33,6 +34,7 @@ class Map:
         nearest   x[floor(o n / m)]
         linear    between the two positions around (o + 1/2) n / m - 1/2, not beyond the first and the last
         area      the mean of x[floor(o n / m)] .. x[ceil((o + 1) n / m) - 1]
+        table     the positions and weights of `rows`, one tuple of pairs for each o
 
     Raises:
         ShapeError: there is no such map; a reflection or a wrapped image that would have to be repeated, too.
@@ -42,10 +44,15 @@ class Map:
     size: int
     output: int
     lo: int = 0
+    rows: tuple[tuple[tuple[int, float], ...], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.kind not in (*PADDINGS, *RESIZINGS) or self.size < 1 or self.output < 1:
+        if self.kind not in (*PADDINGS, *RESIZINGS, "table") or self.size < 1 or self.output < 1:
             raise ShapeError(f"no map {self.kind!r} from {self.size} to {self.output} positions")
+        if len(self.rows) != (self.output if self.kind == "table" else 0) or not all(
+            0 <= at < self.size for row in self.rows for at, _ in row
+        ):
+            raise ShapeError(f"a table of {len(self.rows)} rows does not make {self.output} of {self.size} positions")
         lo, hi = self.pads
         if min(lo, hi) < 0 or (self.kind in RESIZINGS and self.lo):
             raise ShapeError(f"{self.kind} makes no {self.output} positions of {self.size} with {self.lo} before them")
@@ -80,6 +87,9 @@ class Map:
     def _entries(self) -> Entries:
         n, m = self.size, self.output
         o = np.arange(m)
+        if self.kind == "table":
+            pairs = np.array([pair for row in self.rows for pair in row], np.float64).reshape(-1, 2)
+            return o.repeat([len(row) for row in self.rows]), pairs[:, 0].astype(np.int64), pairs[:, 1]
         if self.kind == "linear":
             # In units of 1 / 2m, so that equal weights are equal numbers.
             low, rest = np.divmod(np.clip((2 * o + 1) * n - m, 0, 2 * m * (n - 1)), 2 * m)
@@ -287,6 +297,22 @@ def resize(value: Value, size: int | tuple[int, ...], mode: str = "nearest") -> 
     if mode == "area" and set(wanted) == {1}:
         return reshape_to(mean(value, range(1, len(sizes) + 1)), (value.shape[0], *wanted, value.shape[-1]))
     return apply(Resample(tuple(Map(mode, n, m) for n, m in zip(sizes, wanted, strict=True))), value)
+
+
+def take(value: Value, axis: int, places: Sequence[int]) -> Value:
+    """The places of one axis, in the order given: any may come several times, or not at all."""
+    size = value.shape[axis]
+    if not places or not all(0 <= p < size for p in places):
+        raise ShapeError(f"takes places 0 to {size - 1} of axis {axis}, one or more. Received: {list(places)[:8]}")
+    rows = tuple(((int(p), 1.0),) for p in places)
+    return mapped(value, axis, Map("table", size, len(rows), rows=rows))
+
+
+def mapped(value: Value, axis: int, along: Map, fill: float = 0.0) -> Value:
+    """A map along one axis, whichever it is."""
+    shape = value.shape
+    flat = reshape_to(value, (math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])))
+    return reshape_to(apply(Resample((along,), fill=fill), flat), (*shape[:axis], along.output, *shape[axis + 1 :]))
 
 
 def _spatial(value: Value, what: str) -> Shape:

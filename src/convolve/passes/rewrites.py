@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from convolve.graph import Graph, Leaf, Shape, Value, apply, rewrite
+from convolve.graph import Constant, Graph, Leaf, Shape, Value, apply, rewrite
 from convolve.ops.convolution import Convolution, InputGradient
 from convolve.ops.norm import BatchNormalize
 from convolve.ops.pointwise import Broadcast, Pointwise
@@ -155,7 +155,8 @@ def share(graph: Graph) -> Graph:
     known: dict[object, Value] = {}
 
     def rule(old: Value, inputs: tuple[Value, ...]) -> Value | None:
-        key = (old.op, tuple(v.serial for v in inputs), old.shape)
+        zero = isinstance(old.op, Constant) and str(old.op.value)  # 0.0 and -0.0 are equal, and not the same
+        key = (old.op, zero, tuple(v.serial for v in inputs), old.shape)
         if key in known:
             return known[key]
         same = all(a is b for a, b in zip(inputs, old.inputs, strict=True))

@@ -250,6 +250,8 @@ class Interval:
         if by.kind in ("constant", "wrap"):
             return self.moved(-by.lo, by.output)
         rows, columns, _ = by.entries()
+        if len(np.unique(rows)) < by.output:
+            return self.mixed()
         low, high = self.at(columns)
         first = np.flatnonzero(np.diff(rows, prepend=-1))
         jump = self.jump if by.kind in PADDINGS else self.jump * Fraction(by.size, by.output)

@@ -3,7 +3,17 @@
 The file's dimensions (batch, channels, *spatial) are brought to channels last once; see `imported.tensor`.
 """
 
-from convolve.layers.imported import norms, pointwise, products, reductions, shaping, windows  # noqa: F401 - the handlers
+from convolve.layers.imported import (  # noqa: F401 - the handlers
+    choosing,
+    norms,
+    pointwise,
+    products,
+    quantising,
+    reductions,
+    resizing,
+    shaping,
+    windows,
+)
 from convolve.layers.imported.graph import Node, Number, Stored
 from convolve.layers.imported.net import Imported, Operator
 from convolve.layers.imported.site import HANDLERS

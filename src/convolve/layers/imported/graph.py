@@ -12,7 +12,8 @@ from convolve.graph import Shape
 
 Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 """What an attribute of a node holds."""
-DTYPES = ("float32", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+DTYPES = ("float32", "float64", "float16", "bool", *INTEGERS)
 """Element types of values. All but known ones are computed in float32: integers are exact up to 2 ** 24."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ from convolve.graph import Shape, Value
 from convolve.layers.base import Layer, Port, Row, Scope
 from convolve.layers.imported import folding
 from convolve.layers.imported.graph import Node, Number, Stored
-from convolve.layers.imported.site import HANDLERS, Operand, Site
+from convolve.layers.imported.site import HANDLERS, Operand, Site, numbers
 from convolve.layers.imported.tensor import Tensor
 
 Names = tuple[str, ...]
@@ -69,9 +69,9 @@ class Imported(Layer):
 
     def ports(self, input_shape: Shape | None) -> tuple[Port, ...]:
         """The inputs; `input_shape` (without the batch) stands for the first one's dimensions behind the batch."""
-        first, *others = self.inputs
-        if input_shape is None:
+        if input_shape is None or not self.inputs:
             return self.inputs
+        first, *others = self.inputs
         bound = dict(zip(first.shape[1:], input_shape, strict=False))
         fit = len(input_shape) == len(first.shape) - 1
         fit = fit and all(isinstance(n, str) or n == m for n, m in zip(first.shape[1:], input_shape, strict=True))
@@ -87,29 +87,43 @@ class Imported(Layer):
         made = self.results(scope, *inputs)
         if len(made) != 1:
             raise ShapeError(f"{scope.title}: has {len(made)} outputs; as a layer among others it needs one")
-        return next(iter(made.values()))
+        [result] = made.values()
+        return result if isinstance(result, Value) else numbers(result)
 
-    def results(self, scope: Scope, *inputs: Value) -> dict[str, Value]:
-        """All outputs by name, their dimensions in the file's order, as those of the inputs are."""
+    def types(self) -> Mapping[str, str]:
+        return {p.name: p.dtype for p in self.outputs if p.dtype != "float32"}
+
+    def results(self, scope: Scope, *inputs: Value | np.ndarray) -> dict[str, Value | np.ndarray]:
+        """All outputs by name, their dimensions in the file's order, as those of the inputs are.
+
+        Those that follow from shapes and constants alone are numbers.
+        """
         if len(inputs) != len(self.inputs):
             raise ShapeError(f"{scope.title}: takes {len(self.inputs)} inputs. Received: {len(inputs)}")
         known: dict[str, Operand] = {c.name: c.array() for c in self.numbers}
         known |= {a.name: a for a in self.arrays}
-        known |= {p.name: Tensor.plain(x, p.dtype) for p, x in zip(self.inputs, inputs, strict=True)}
+        for port, x in zip(self.inputs, inputs, strict=True):
+            known[port.name] = Tensor.plain(x, port.dtype) if isinstance(x, Value) else x
         for node in self.nodes:
             known |= self._node(scope, node, [known[name] if name else None for name in node.inputs])
         site = Site(Node("output", "Identity", (), ()), self.opset, scope)
-        return {p.name: site.tensor(known[p.name]).in_order() for p in self.outputs}
+        made: dict[str, Value | np.ndarray] = {}
+        for port in self.outputs:
+            found = known[port.name]
+            made[port.name] = found if isinstance(found, np.ndarray) else site.tensor(found).in_order()
+        return made
 
     def _node(self, scope: Scope, node: Node, operands: Sequence[Operand | None]) -> dict[str, Operand]:
         path = f"{scope.path}.{node.name}" if scope.path else node.name
         inner = Scope(scope.construction, path, set(), scope.depth + 1)
         site = Site(node, self.opset, inner)
-        if node.op not in HANDLERS:
+        if node.op not in HANDLERS and node.op not in folding.FOLDS:
             raise ShapeError(f"{path}: operator {node.op} is not known; a newer convolve may know it")
         try:
             if all(x is None or isinstance(x, np.ndarray) for x in operands) and node.op in folding.FOLDS:
                 made: list[Operand] = list(folding.fold(node, operands))
+            elif node.op not in HANDLERS:
+                raise ShapeError("its inputs must follow from constants and shapes alone")
             else:
                 found = HANDLERS[node.op].build(site, *operands)
                 made = [found] if isinstance(found, (Tensor, Stored, np.ndarray)) else list(found)

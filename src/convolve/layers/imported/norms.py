@@ -86,17 +86,33 @@ def _group_norm(s: Site, x: Operand, scale: Operand, shift: Operand) -> Result:
     return Tensor.laid(y, last(t.rank))
 
 
-@handles("LayerNormalization", refuses=_running)
+@handles("LayerNormalization", "RMSNormalization")
 def _layer_norm(s: Site, x: Operand, scale: Operand, shift: Operand | None = None) -> Result:
     t = s.tensor(x)
     first = folding.axis_of(s.node, t.rank, -1)
     axes = [a for d in range(first, t.rank) for a in t.dims[d]]
-    made = t.like(normalised(t.value, axes, s.node.number("epsilon", 1e-5)))
+    epsilon = s.node.number("epsilon", 1e-5)
+    mean = mean_over(t.value, axes)
+    centred = t.value - mean if s.node.op == "LayerNormalization" else t.value
+    spread = ops.sqrt(mean_over(ops.square(centred), axes) + epsilon)
+    made = t.like(centred / spread)
     for w, function in ((scale, "scale"), (shift, "bias")):
         if w is not None:
             [y, weight], made = s.aligned([made, w], function)
             made = made.like(y * weight if function == "scale" else y + weight)
-    return made
+    return [made, t.like(mean), t.like(1.0 / spread)][: max(1, len(s.node.outputs))]
+
+
+@handles("LpNormalization")
+def _lp_norm(s: Site, x: Operand) -> Result:
+    t = s.tensor(x)
+    axes = t.dims[folding.axis_of(s.node, t.rank, -1)]
+    size = ops.absolute(t.value) if s.node.integer("p", 2) == 1 else ops.square(t.value)
+    kept = tuple(1 if a in axes else n for a, n in enumerate(t.value.shape))
+    total = reshape_to(ops.sum(size, axes), kept)
+    norm = total if s.node.integer("p", 2) == 1 else ops.sqrt(total)
+    nothing = ops.equal(norm, 0.0)
+    return t.like(ops.where(nothing, 0.0, t.value / ops.where(nothing, 1.0, norm)))
 
 
 @handles("MeanVarianceNormalization")

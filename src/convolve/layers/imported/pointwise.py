@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import reduce
 
 import numpy as np
@@ -11,10 +12,20 @@ import numpy as np
 from convolve import ops
 from convolve.errors import ShapeError
 from convolve.graph import Value
-from convolve.layers.imported.graph import DTYPES, Node
+from convolve.layers.activations import ELU, GELU, HardSwish, LeakyReLU, Mish, ReLU
+from convolve.layers.base import Construction, Layer, Scope
+from convolve.layers.imported.graph import DTYPES, Node, Stored
 from convolve.layers.imported.site import Operand, Result, Site, handles
+from convolve.layers.imported.trigonometry import arc_tangent, sine
+from convolve.layers.norms import Dropout
+from convolve.layers.pooling import power
 
 Unary = Callable[[Node, Value], Value]
+
+
+def _layer(make: Callable[[Node], Layer]) -> Unary:
+    """A function that is a layer without arrays."""
+    return lambda node, x: make(node).build(Scope(Construction(training=False)), x)
 
 
 def _clamped(x: Value, low: float, high: float) -> Value:
@@ -28,22 +39,17 @@ def _signed(node: Node, x: Value, negative: Value) -> Value:
 def _gelu(node: Node, x: Value) -> Value:
     if node.word("approximate", "none") == "tanh":
         return x * 0.5 * (ops.tanh((x + x * ops.square(x) * 0.044715) * math.sqrt(2 / math.pi)) + 1.0)
-    return x * (ops.erf(x * math.sqrt(0.5)) * 0.5 + 0.5)
-
-
-def _elu(node: Node, x: Value) -> Value:
-    alpha = node.number("alpha", 1.0)
-    return _signed(node, x, (ops.exp(ops.minimum(x, 0.0)) - 1.0) * alpha)
+    return _layer(lambda n: GELU())(node, x)
 
 
 def _celu(node: Node, x: Value) -> Value:
     alpha = node.number("alpha", 1.0)
-    return _signed(node, x, (ops.exp(ops.minimum(x, 0.0) * (1 / alpha)) - 1.0) * alpha)
+    return _signed(node, x, ops.expm1(ops.minimum(x, 0.0) * (1 / alpha)) * alpha)
 
 
 def _selu(node: Node, x: Value) -> Value:
     alpha, gamma = node.number("alpha", 1.6732632423543772), node.number("gamma", 1.0507009873554805)
-    return _signed(node, x, (ops.exp(ops.minimum(x, 0.0)) - 1.0) * alpha) * gamma
+    return ops.where(ops.greater(x, 0.0), x * gamma, ops.expm1(ops.minimum(x, 0.0)) * (alpha * gamma))
 
 
 def _shrink(node: Node, x: Value) -> Value:
@@ -52,8 +58,17 @@ def _shrink(node: Node, x: Value) -> Value:
     return ops.where(ops.greater(x, lambd), x - bias, small)
 
 
+def _odd(x: Value, size: Value) -> Value:
+    """The function of |x| with the sign of x."""
+    return ops.where(ops.less(x, 0.0), -size, size)
+
+
 UNARY: dict[str, Unary] = {
-    "Relu": lambda n, x: ops.relu(x),
+    "Relu": _layer(lambda n: ReLU()),
+    "LeakyRelu": _layer(lambda n: LeakyReLU(n.number("alpha", 0.01))),
+    "Elu": _layer(lambda n: ELU(n.number("alpha", 1.0))),
+    "Mish": _layer(lambda n: Mish()),
+    "HardSwish": _layer(lambda n: HardSwish()),
     "Sigmoid": lambda n, x: ops.sigmoid(x),
     "Tanh": lambda n, x: ops.tanh(x),
     "Exp": lambda n, x: ops.exp(x),
@@ -62,24 +77,42 @@ UNARY: dict[str, Unary] = {
     "Abs": lambda n, x: ops.absolute(x),
     "Neg": lambda n, x: -x,
     "Sign": lambda n, x: ops.sign(x),
+    "Floor": lambda n, x: ops.floor(x),
+    "Ceil": lambda n, x: ops.ceil(x),
+    "Round": lambda n, x: ops.round(x),
     "Erf": lambda n, x: ops.erf(x),
     "Softplus": lambda n, x: ops.softplus(x),
     "Reciprocal": lambda n, x: 1.0 / x,
-    "Not": lambda n, x: ops.equal(x, 0.0),
-    "LeakyRelu": lambda n, x: _signed(n, x, x * n.number("alpha", 0.01)),
     "ThresholdedRelu": lambda n, x: ops.where(ops.greater(x, n.number("alpha", 1.0)), x, 0.0),
     "HardSigmoid": lambda n, x: _clamped(x * n.number("alpha", 0.2) + n.number("beta", 0.5), 0.0, 1.0),
-    "HardSwish": lambda n, x: x * _clamped(x * (1 / 6) + 0.5, 0.0, 1.0),
     "Softsign": lambda n, x: x / (ops.absolute(x) + 1.0),
-    "Mish": lambda n, x: x * ops.tanh(ops.softplus(x)),
     "Swish": lambda n, x: x * ops.sigmoid(x * n.number("alpha", 1.0)),
-    "Elu": _elu,
     "Celu": _celu,
     "Selu": _selu,
     "Gelu": _gelu,
     "Shrink": _shrink,
+    "Sin": lambda n, x: sine(x, 0),
+    "Cos": lambda n, x: sine(x, 1),
+    "Tan": lambda n, x: sine(x, 0) / sine(x, 1),
+    "Asin": lambda n, x: arc_tangent(x / ops.sqrt((1.0 - x) * (1.0 + x))),
+    "Acos": lambda n, x: math.pi / 2 - arc_tangent(x / ops.sqrt((1.0 - x) * (1.0 + x))),
+    "Atan": lambda n, x: arc_tangent(x),
+    "Sinh": lambda n, x: _odd(x, (ops.expm1(ops.absolute(x)) - ops.expm1(-ops.absolute(x))) * 0.5),
+    "Cosh": lambda n, x: (ops.exp(x) + ops.exp(-x)) * 0.5,
+    "Asinh": lambda n, x: _odd(x, ops.log(ops.absolute(x) + ops.sqrt(ops.square(x) + 1.0))),
+    "Acosh": lambda n, x: ops.log(x + ops.sqrt((x - 1.0) * (x + 1.0))),
+    "Atanh": lambda n, x: ops.log((1.0 + x) / (1.0 - x)) * 0.5,
 }
 """Functions of one element, by operator."""
+TESTS: dict[str, Unary] = {
+    "Not": lambda n, x: ops.equal(x, 0.0),
+    "IsNaN": lambda n, x: 1.0 - ops.equal(x, x),
+    "IsInf": lambda n, x: (
+        ops.equal(x, math.inf) * float(n.integer("detect_positive", 1))
+        + ops.equal(x, -math.inf) * float(n.integer("detect_negative", 1))
+    ),
+}
+"""Those that are true or false."""
 
 
 @handles(*UNARY)
@@ -88,11 +121,57 @@ def _unary(s: Site, x: Operand) -> Result:
     return t.like(UNARY[s.node.op](s.node, t.value))
 
 
+@handles(*TESTS)
+def _test(s: Site, x: Operand) -> Result:
+    t = s.tensor(x)
+    return t.like(TESTS[s.node.op](s.node, t.value), "bool")
+
+
+def truncated(x: Value) -> Value:
+    """Towards zero."""
+    return ops.where(ops.less(x, 0.0), ops.ceil(x), ops.floor(x))
+
+
+@handles("Div")
+def _divide(s: Site, a: Operand, b: Operand) -> Result:
+    [x, y], made = s.aligned([a, placed(s, a, b)], "scale")
+    return made.like(truncated(x / y) if "int" in made.dtype else x / y)
+
+
+@handles("Mod")
+def _modulo(s: Site, a: Operand, b: Operand) -> Result:
+    [x, y], made = s.aligned([a, b])
+    if s.node.integer("fmod", 0):
+        return made.like(x - y * truncated(x / y))
+    # As in Python: a zero has the sign of what it is divided by, of which an infinite one is no multiple.
+    left = x - y * ops.floor(x / y)
+    left = ops.where(ops.equal(ops.absolute(y), math.inf), ops.where(ops.less(x * ops.sign(y), 0.0), y, x), left)
+    return made.like(ops.where(ops.equal(left, 0.0), ops.where(ops.less(y, 0.0), -0.0, 0.0), left))
+
+
+@handles("Pow")
+def _power(s: Site, a: Operand, b: Operand) -> Result:
+    if isinstance(b, np.ndarray) and b.size == 1:
+        t, exponent = s.tensor(a), float(b.ravel()[0])
+        if exponent.is_integer() and 1 <= exponent <= 16:
+            return t.like(power(t.value, exponent))
+        if exponent == 0.5:
+            return t.like(ops.sqrt(t.value))
+        if exponent == -1:
+            return t.like(1.0 / t.value)
+    [x, y], made = s.aligned([a, placed(s, a, b)])
+    size = ops.exp(y * ops.log(ops.absolute(x)))
+    size = ops.where(ops.equal(y, 0.0), 1.0, size)
+    whole, odd = ops.equal(y, ops.floor(y)), 1.0 - ops.equal(y * 0.5, ops.floor(y * 0.5))
+    negative = ops.where(whole, ops.where(odd, -size, size), math.nan)
+    result = ops.where(ops.less(x, 0.0), negative, size)
+    return made.like(ops.round(result) if "int" in made.dtype else result)
+
+
 BINARY: dict[str, tuple[Callable[[Value, Value], Value], str | None]] = {
     "Add": (lambda a, b: a + b, "bias"),
     "Sub": (lambda a, b: a - b, "bias"),
     "Mul": (lambda a, b: a * b, "scale"),
-    "Div": (lambda a, b: a / b, "scale"),
     "PRelu": (lambda a, b: ops.where(ops.greater(a, 0.0), a, a * b), "slope"),
     "Equal": (ops.equal, None),
     "Greater": (ops.greater, None),
@@ -107,10 +186,22 @@ BINARY: dict[str, tuple[Callable[[Value, Value], Value], str | None]] = {
 TRUTHS = ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor", "Not")
 
 
+def placed(s: Site, a: Operand, b: Operand) -> Operand:
+    """The second operand as it broadcasts. Before opset 7 it lay along the first one's dimensions from `axis` on."""
+    slopes = s.node.op == "PRelu" and len(b.shape) == 1 and len(a.shape) > 1
+    if s.opset >= 7 or not (slopes or (s.node.integer("broadcast", 0) and s.node.get("axis") is not None)):
+        return b
+    axis = 1 if slopes else s.node.integer("axis", 0) % max(1, len(a.shape))
+    shape = (*b.shape, *(1,) * (len(a.shape) - axis - len(b.shape)))
+    if isinstance(b, Stored):
+        return replace(b, shape=shape)
+    return b.reshape(shape) if isinstance(b, np.ndarray) else b.reshaped(shape)
+
+
 @handles(*BINARY)
 def _binary(s: Site, a: Operand, b: Operand) -> Result:
     function, role = BINARY[s.node.op]
-    [x, y], made = s.aligned([a, b], role)
+    [x, y], made = s.aligned([a, placed(s, a, b)], role)
     return made.like(function(x, y), "bool" if s.node.op in TRUTHS else None)
 
 
@@ -161,13 +252,13 @@ def _same(s: Site, x: Operand) -> Result:
     return x
 
 
-@handles("Dropout")
+@handles("Dropout", known=(1, 2))
 def _dropout(s: Site, x: Operand, ratio: Operand | None = None, training: Operand | None = None) -> Result:
-    from convolve.layers.norms import Dropout
-
     t = s.tensor(x)
     rate = float(s.known(ratio, "ratio").item()) if ratio is not None else s.node.number("ratio", 0.5)
-    return t.like(Dropout(rate).build(s.scope, t.value))
+    if rate and training is not None and s.known(training, "training_mode").any():
+        raise ShapeError("training_mode is set: random numbers are drawn in fit only")
+    return [t.like(Dropout(rate).build(s.scope, t.value)), np.broadcast_to(np.True_, t.shape)]
 
 
 @handles("Cast", "CastLike")
@@ -178,4 +269,4 @@ def _cast(s: Site, x: Operand, like: Operand | None = None) -> Result:
         raise ShapeError(f"casts to {to}; known are {', '.join(DTYPES)}")
     if to == "bool":
         return t.like(1.0 - ops.equal(t.value, 0.0), "bool")
-    return t.like(t.value, str(to))
+    return t.like(truncated(t.value) if "int" in str(to) and "float" in t.dtype else t.value, str(to))

@@ -19,6 +19,17 @@ def _log_sum_exp(x: Value, axes: Axes) -> Value:
     return ops.log(ops.sum(ops.exp(x - ops.reshape(most, kept)), axes)) + most
 
 
+def _product(x: Value, axes: Axes) -> Value:
+    """Halves multiplied with halves, axis by axis."""
+    for axis in sorted(axes, reverse=True):
+        while (size := x.shape[axis]) > 1:
+            half = size // 2
+            pairs = ops.cut(x, axis, 0, half) * ops.cut(x, axis, half, 2 * half)
+            x = ops.concat(pairs, ops.cut(x, axis, 2 * half, size), axis=axis) if size % 2 else pairs
+        x = ops.reshape(x, (*x.shape[:axis], *x.shape[axis + 1 :]))
+    return x
+
+
 REDUCTIONS: dict[str, Callable[[Value, Axes], Value]] = {
     "ReduceSum": ops.sum,
     "ReduceMean": ops.mean,
@@ -27,13 +38,14 @@ REDUCTIONS: dict[str, Callable[[Value, Axes], Value]] = {
     "ReduceL1": lambda x, axes: ops.sum(ops.absolute(x), axes),
     "ReduceL2": lambda x, axes: ops.sqrt(ops.sum(ops.square(x), axes)),
     "ReduceSumSquare": lambda x, axes: ops.sum(ops.square(x), axes),
+    "ReduceProd": _product,
     "ReduceLogSum": lambda x, axes: ops.log(ops.sum(x, axes)),
     "ReduceLogSumExp": _log_sum_exp,
 }
 """Reductions over axes, by operator."""
 
 
-@handles(*REDUCTIONS)
+@handles(*REDUCTIONS, known=(1,))
 def _reduce(s: Site, x: Operand, axes: Operand | None = None) -> Result:
     t = s.tensor(x)
     dims = folding.reduced_axes(s.node, t.rank, None if axes is None else s.known(axes, "axes"))

@@ -25,7 +25,7 @@ def _size(s: Site, x: Operand) -> Result:
     return np.array(math.prod(x.shape), np.int64)
 
 
-@handles("Reshape")
+@handles("Reshape", known=(1,))
 def _reshape(s: Site, x: Operand, target: Operand | None = None) -> Result:
     t = s.tensor(x)
     wanted = s.node.integers("shape") or () if target is None else s.integers(target, "shape")
@@ -38,7 +38,7 @@ def _flatten(s: Site, x: Operand) -> Result:
     return t.reshaped(folding.flattened(t.shape, s.node))
 
 
-@handles("Squeeze", "Unsqueeze")
+@handles("Squeeze", "Unsqueeze", known=(1,))
 def _squeeze(s: Site, x: Operand, axes: Operand | None = None) -> Result:
     t = s.tensor(x)
     given = None if axes is None else s.known(axes, "axes")
@@ -66,7 +66,7 @@ def _concat(s: Site, *inputs: Operand) -> Result:
     return leader.like(concat(*(placed(leader, other, d) for other in tensors), axis=axis))
 
 
-@handles("Slice")
+@handles("Slice", known=(1, 2, 3, 4))
 def _slice(s: Site, x: Operand, *bounds: Operand | None) -> Result:
     t = s.tensor(x)
     names = ("starts", "ends", "axes", "steps")
@@ -85,10 +85,10 @@ def taken(t: Tensor, d: int, places: Sequence[int]) -> Tensor:
     t, axis = t.single(d)
     if isinstance(places, range) and places.step == 1:
         return t.like(cut(t.value, axis, places.start, places.stop))
-    return t.like(concat(*(cut(t.value, axis, at, at + 1) for at in places), axis=axis))
+    return t.like(ops.take(t.value, axis, places))
 
 
-@handles("Split")
+@handles("Split", known=(1,))
 def _split(s: Site, x: Operand, split: Operand | None = None) -> Result:
     t = s.tensor(x)
     d = folding.axis_of(s.node, t.rank, 0)
@@ -97,7 +97,7 @@ def _split(s: Site, x: Operand, split: Operand | None = None) -> Result:
     return [taken(t, d, range(stop - n, stop)) for stop, n in zip(stops, sizes, strict=True)]
 
 
-@handles("Expand")
+@handles("Expand", known=(1,))
 def _expand(s: Site, x: Operand, shape: Operand) -> Result:
     target = np.broadcast_shapes(x.shape, s.integers(shape, "shape"))
     folding.bounded(target)
@@ -109,7 +109,7 @@ def _expand(s: Site, x: Operand, shape: Operand) -> Result:
     return t
 
 
-@handles("Gather")
+@handles("Gather", known=(1,))
 def _gather(s: Site, x: Operand, indices: Operand) -> Result:
     t = s.tensor(x)
     d = folding.axis_of(s.node, t.rank, 0)

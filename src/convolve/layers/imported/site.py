@@ -124,7 +124,7 @@ class Site:
         if kind == "parameter":
             shape = origin.layout.shape
             init = {"weight": "he_normal", "scale": "ones"}.get(role, "zeros")
-            value = self.scope.parameter(name, shape, init, math.prod(shape[1:]), shape[0], decay)
+            value = self.scope.parameter(name, shape, init, math.prod(shape[1:]), math.prod(shape[:1]), decay)
         elif kind == "statistic":
             value = self.scope.statistic(name, origin.layout.shape, 0.0)
         else:
@@ -299,6 +299,8 @@ class Handler:
     """How an operator is built, and what of it is refused."""
 
     build: Build
+    known: tuple[int, ...]
+    """Inputs that must be known while the net is built."""
     refuses: Callable[[Node], Iterable[str]]
 
 
@@ -306,12 +308,17 @@ HANDLERS: dict[str, Handler] = {}
 """Operators by name: each is built from its site and its operands, None for an input that is not given."""
 
 
-def handles(*names: str, refuses: Callable[[Node], Iterable[str]] = lambda node: ()) -> Callable[[Build], Build]:
-    """Decorator: enter a function as the way operators are built. `refuses` says which of their uses are unknown."""
+def handles(
+    *names: str, known: tuple[int, ...] = (), refuses: Callable[[Node], Iterable[str]] = lambda node: ()
+) -> Callable[[Build], Build]:
+    """Decorator: enter a function as the way operators are built.
+
+    `known` are the inputs that decide what the program looks like; `refuses` says which uses are not supported.
+    """
 
     def enter(build: Build) -> Build:
         for name in names:
-            HANDLERS[name] = Handler(build, refuses)
+            HANDLERS[name] = Handler(build, known, refuses)
         return build
 
     return enter

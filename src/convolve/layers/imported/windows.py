@@ -11,8 +11,9 @@ from convolve.layers.imported.graph import Node
 from convolve.layers.imported.site import Operand, Result, Site, handles
 from convolve.layers.imported.tensor import Tensor
 from convolve.layers.pooling import power
-from convolve.ops.convolution import convolve
+from convolve.ops.convolution import convolve, transposed
 from convolve.ops.pool import Pool
+from convolve.window import Window
 
 
 def last(rank: int) -> tuple[int, ...]:
@@ -36,6 +37,44 @@ def _conv(s: Site, x: Operand, w: Operand, b: Operand | None = None) -> Result:
         raise ShapeError(f"weights of shape {shape}, kernel_shape {kernel} and an input of shape {t.shape}")
     weight = s.array(w, "weight", [(d,) for d in last(t.rank)])
     y = convolve(value, weight, s.window(shape[2:], t.shape[2:]), s.node.integer("group", 1))
+    if b is not None:
+        y = y + s.array(b, "bias", [(0,)], decay=False)
+    return Tensor.laid(y, last(t.rank))
+
+
+@handles("ConvTranspose")
+def _conv_transpose(s: Site, x: Operand, w: Operand, b: Operand | None = None) -> Result:
+    t = s.tensor(x)
+    value, shape, rank, group = channels_last(t), w.shape, t.rank - 2, s.node.integer("group", 1)
+    if len(shape) != t.rank:
+        raise ShapeError(f"weights of shape {shape} and an input of shape {t.shape}")
+    strides = s.node.integers("strides") or (1,) * rank
+    dilations = s.node.integers("dilations") or (1,) * rank
+    extra = s.node.integers("output_padding") or (0,) * rank
+    dims = zip(t.shape[2:], strides, dilations, shape[2:], extra, strict=True)
+    whole = [(n - 1) * k + d * (m - 1) + 1 + e for n, k, d, m, e in dims]
+    rule, output, cut = s.node.word("auto_pad", "NOTSET"), s.node.integers("output_shape"), s.node.integers("pads")
+    if output is None and rule in ("SAME_UPPER", "SAME_LOWER"):
+        output = tuple(n * k for n, k in zip(t.shape[2:], strides, strict=True))
+    if output is not None:
+        output = output[-rank:]
+        total = [n - m for n, m in zip(whole, output, strict=True)]
+        halves = [(n // 2, n - n // 2) for n in total]
+        pads = [pair if rule == "SAME_UPPER" else pair[::-1] for pair in halves]
+        s.audit["rule"] = "output_shape" if rule == "NOTSET" else f"auto_pad {rule}"
+    else:
+        pads = list(zip(cut[:rank], cut[rank:], strict=True)) if cut and rule == "NOTSET" else [(0, 0)] * rank
+        s.audit["rule"] = "pads"
+    s.audit["pads"] = " ".join(f"{lo}+{hi}" for lo, hi in pads)
+    # What is cut off is the window's padding; what is to be added comes behind as zeros.
+    inner = tuple((max(0, lo), max(0, hi)) for lo, hi in pads)
+    size = tuple(n - lo - hi for n, (lo, hi) in zip(whole, inner, strict=True))
+    window = Window(tuple(shape[2:]), tuple(strides), tuple(dilations), inner)
+    weight = s.array(w, "weight", [(d,) for d in (0, *range(2, t.rank), 1)])
+    y = transposed(value, weight, window, size, group)
+    outer = tuple((max(0, -lo), max(0, -hi)) for lo, hi in pads)
+    if any(n for pair in outer for n in pair):
+        y = ops.pad(y, outer)
     if b is not None:
         y = y + s.array(b, "bias", [(0,)], decay=False)
     return Tensor.laid(y, last(t.rank))

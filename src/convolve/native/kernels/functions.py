@@ -30,6 +30,23 @@ def _sign(k: Kernel, a: Expr) -> Expr:
     return k.select(a > 0.0, one, k.select(a < 0.0, -one, a))
 
 
+def _round(k: Kernel, a: Expr) -> Expr:
+    """To the nearest integer, halves to the even one: from 2^23 on all floats are integers."""
+    size, whole = k.unary("fabs", a), k.constant(2.0**23, a.type.count)
+    rounded = k.select(a < 0.0, whole - (size + whole), (size + whole) - whole)
+    return k.select(size < whole, rounded, a)
+
+
+def _floor(k: Kernel, a: Expr) -> Expr:
+    near = _round(k, a)
+    return k.select(near > a, near - 1.0, near)
+
+
+def _ceil(k: Kernel, a: Expr) -> Expr:
+    near = _round(k, a)
+    return k.select(near < a, near + 1.0, near)
+
+
 def _truth(k: Kernel, condition: Expr) -> Expr:
     lanes = condition.type.count
     return k.select(condition, k.constant(1.0, lanes), k.constant(0.0, lanes))
@@ -46,6 +63,9 @@ FUNCTIONS: dict[str, Callable[..., Expr]] = {
     "negative": lambda k, a: -a,
     "absolute": lambda k, a: k.unary("fabs", a),
     "sign": _sign,
+    "floor": _floor,
+    "ceil": _ceil,
+    "round": _round,
     "sqrt": lambda k, a: k.unary("sqrt", a),
     "square": lambda k, a: a * a,
     "relu": _relu,

@@ -11,8 +11,9 @@ from typing import Any, Literal
 import numpy as np
 
 from convolve.errors import ConvolveError
-from convolve.graph import Shape
+from convolve.graph import Shape, Value
 from convolve.layers import Construction, Imported, Port
+from convolve.layers.imported.site import numbers
 from convolve.network import Network
 from convolve.onnx.export.draft import BATCH, TYPES, Dims, Draft, Node, first, is_batch, last
 from convolve.onnx.export.imported import copied
@@ -104,10 +105,11 @@ def _written(
     values = network.forward(batch if isinstance(batch, int) else BATCH).inputs
     for port, value in zip(inputs, values, strict=True):
         draft.take(value, port.name, order(len(value.shape)), port.dtype)
-    made = Writer(Construction(training=False), draft=draft).build_net(net, *values)
-    for value in made.values():
+    found = Writer(Construction(training=False), draft=draft).build_net(net, *values)
+    made = [x if isinstance(x, Value) else numbers(x) for x in found.values()]
+    for value in made:
         write(draft, value)
-    for port, value in zip(outputs, made.values(), strict=True):
+    for port, value in zip(outputs, made, strict=True):
         draft.give(value, port.name, order(len(value.shape)), port.dtype)
     draft.prune([port.name for port in outputs])
     return draft

@@ -31,4 +31,4 @@ def _attributes(node: Read) -> dict[str, Any]:
     found: dict[str, Any] = {name: value for name, value in node.attributes if value != ()}
     if node.op == "ConstantOfShape" and "value" in found:
         return {"value": np.array([found["value"]], found.get("dtype", "float32"))}
-    return {k: TYPES[v] if k in ("to", "dtype") and isinstance(v, str) else v for k, v in found.items()}
+    return {k: TYPES[v] if k in ("to", "dtype", "output_dtype") and isinstance(v, str) else v for k, v in found.items()}
