@@ -20,7 +20,7 @@ from convolve.native.workers import aligned
 from convolve.ops.convolution import Convolution, FilterGradientOp, InputGradient
 from convolve.ops.dropout import Dropout
 from convolve.ops.layout import Concat, Place, Slice, Transpose
-from convolve.ops.norm import BatchNormalize, ChannelMoments, moments
+from convolve.ops.norm import Moments, Normalize, group_normalize, normalize
 from convolve.ops.pointwise import TABLE, Broadcast, Pointwise
 from convolve.ops.pool import Pool, PoolGradient
 from convolve.ops.reduce import Reduce, Reshape
@@ -270,8 +270,34 @@ def _resample_cases() -> list[Case]:
     return cases
 
 
-def _batch_normalize(x: Value, scale: Value, shift: Value) -> Value:
-    return apply(BatchNormalize(1e-3), x, moments(x), scale, shift)
+def _normalize_cases() -> list[Case]:
+    """Over channels, over positions and over both; scale and shift for a channel or for all that is normalised."""
+    cases = []
+    for shape, axes in (
+        *(((3, 2, 4), axes) for axes in ((0, 1), (0,), (1,), (2,), (1, 2), (0, 2))),
+        ((5, 4), (0,)),
+        ((2, 3, 2, 3), (1, 3)),
+    ):
+        kept = shape[-1:]
+        if len(shape) - 1 in axes:
+            kept = tuple(n if i in axes else 1 for i, n in enumerate(shape))
+        over = axes
+        cases.append(
+            Case(
+                Normalize(1e-3, axes, shape[-1]),
+                lambda x, scale, shift, axes=over: normalize(x, axes, 1e-3, scale, shift),
+                (normal(shape), normal(kept, 1), normal(kept, 2)),
+            )
+        )
+    for shape, groups in (((3, 2, 2, 6), 1), ((2, 5, 6), 3), ((2, 5, 4), 4), ((3, 8), 2)):
+        cases.append(
+            Case(
+                Normalize(1e-3, tuple(range(1, len(shape) - 1)), groups),
+                lambda x, scale, shift, groups=groups: group_normalize(x, groups, 1e-3, scale, shift),
+                (normal(shape), normal(shape[-1:], 1), normal(shape[-1:], 2)),
+            )
+        )
+    return cases
 
 
 LABELS = np.array([4, 0, 2], np.int32)
@@ -296,8 +322,9 @@ CASES: list[Case] = [
     _case(Transpose((0, 2, 3, 1)), normal((2, 3, 4, 5))),
     _case(Transpose((2, 0, 3, 1)), normal((2, 3, 1, 5))),
     _case(Transpose((0, 2, 1, 3)), normal((2, 3, 4, 2))),
-    _case(ChannelMoments(), normal((3, 2, 4))),
-    Case(BatchNormalize(1e-3), _batch_normalize, (normal((3, 2, 4)), normal((4,), 1), normal((4,), 2))),
+    *(_case(Moments(axes), normal((3, 2, 4))) for axes in ((0,), (1,), (0, 1), (2,))),
+    _case(Moments((0, 2)), normal((3, 2, 4, 5))),
+    *_normalize_cases(),
     _case(Dropout(0.4, 5), normal((3, 2, 7)), RANDOM),
     *(_case(op, normal(shape)) for op in (Softmax(), LogSoftmax()) for shape in ((2, 3, 5), (2, 17), (7,))),
     *(_case(CrossEntropy(s), normal((*y.shape, 5)), y) for s in (0.0, 0.1) for y in (LABELS, PIXELS)),
@@ -422,7 +449,9 @@ def graphs(draw: st.DrawFn) -> RandomGraph:
         lambda v: apply(Convolution(window), v, w),
         lambda v: apply(Pool("max", window), ops.relu(v)),
         lambda v: apply(Pool("avg", window), v),
-        lambda v: apply(BatchNormalize(0.1), v, moments(v), b, b),
+        lambda v: normalize(v, (0, 1, 2), 0.1, b, b),
+        lambda v: group_normalize(v, 3, 0.1, b, b),
+        lambda v: normalize(v, (3,), 0.1, b, b),
         lambda v: ops.broadcast(ops.mean(v, (0, 1, 2)), SHAPE),
         lambda v: v + ops.broadcast(ops.mean(v, (0, 1, 2)), SHAPE),
         lambda v: v - ops.reshape(ops.max(v, -1), (*SHAPE[:-1], 1)),

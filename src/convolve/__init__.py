@@ -24,7 +24,7 @@ _LAYERS = (
     *("Sequential", "Residual", "Parallel", "Input", "Net", "Layer"),
     *("Conv", "ConvTranspose", "Dense"),
     *("MaxPool", "AvgPool", "LpPool", "GlobalMaxPool", "GlobalAvgPool", "AdaptiveAvgPool"),
-    *("BatchNorm", "Dropout", "Normalize"),
+    *("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "Dropout", "Normalize"),
     *("ReLU", "LeakyReLU", "PReLU", "ELU", "SELU", "GELU", "SiLU", "HardSwish", "HardSigmoid", "Sigmoid", "Tanh"),
     *("Softplus", "Mish", "Softmax", "Clip"),
     *("Flatten", "Reshape", "Pad", "Upsample", "Add", "Concat", "Multiply"),

@@ -20,8 +20,7 @@ from convolve.graph import Graph, Value, apply, differentiate, leaf
 from convolve.native.target import host
 from convolve.ops.convolution import Convolution
 from convolve.ops.dropout import Dropout
-from convolve.ops.layout import row
-from convolve.ops.norm import BatchNormalize, moments
+from convolve.ops.norm import group_normalize, moments, normalize
 from convolve.ops.pool import Pool
 from convolve.ops.softmax import CrossEntropy, Softmax
 from convolve.passes import sink
@@ -55,9 +54,10 @@ class Net:
         running = [leaf("statistic", f"{what}{number}", shift.shape) for what in ("mean", "variance")]
         if not self.training:
             return (x - running[0]) * (scale / ops.sqrt(running[1] + 1e-5)) + shift
-        found = moments(x)
-        self.statistics += [(old, old * 0.9 + row(found, i) * 0.1) for i, old in enumerate(running)]
-        return apply(BatchNormalize(1e-5), x, found, scale, shift)
+        axes = tuple(range(len(x.shape) - 1))
+        found = (ops.reshape(v, old.shape) for v, old in zip(moments(x, axes), running, strict=True))
+        self.statistics += [(old, old * 0.9 + v * 0.1) for old, v in zip(running, found, strict=True)]
+        return normalize(x, axes, 1e-5, scale, shift)
 
     def pool(self, kind: str, x: Value) -> Value:
         return apply(Pool(kind, resolve(3, 2, 1, "same", x.shape[1:-1])), x)
@@ -65,6 +65,8 @@ class Net:
     def logits(self, x: Value) -> Value:
         y = self.pool("max", ops.relu(self.norm(self.convolution(ops.cast(x) * (1 / 255), 24))))
         y = ops.relu(self.norm(self.convolution(y, 24)) + y)
+        y = ops.relu(group_normalize(y, 4, 1e-5, self.parameter(24), self.parameter(24)))
+        y = normalize(y, (3,), 1e-5, self.parameter(24), self.parameter(24))
         coarse = ops.pad(self.pool("avg", y), 1, "reflect")
         y = ops.concat(y, ops.resize(coarse, y.shape[1:-1], "linear"))
         y = self.pool("avg", ops.relu(self.convolution(y, 40, stride=2) + self.parameter(40)))

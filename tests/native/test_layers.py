@@ -28,10 +28,13 @@ from convolve import (
     Flatten,
     GlobalAvgPool,
     GlobalMaxPool,
+    GroupNorm,
     HardSigmoid,
     HardSwish,
     Input,
+    InstanceNorm,
     Layer,
+    LayerNorm,
     LeakyReLU,
     LpPool,
     MaxPool,
@@ -195,9 +198,32 @@ EXAMPLES: dict[str, list[tuple[Layer, Shape]]] = {
     "GELU": [(GELU(), shape) for shape in POINTWISE],
     "GlobalAvgPool": [(GlobalAvgPool(), shape) for shape in POINTWISE[1:]],
     "GlobalMaxPool": [(GlobalMaxPool(), shape) for shape in POINTWISE[1:]],
+    "GroupNorm": [
+        (GroupNorm(3), (9, 6)),
+        (GroupNorm(1, epsilon=1e-3), (5, 4, 17)),
+        (GroupNorm(4), (3, 2, 5, 8)),
+        (GroupNorm(5), (4, 3, 5)),
+        (GroupNorm(4), (24,)),
+        (Sequential(Conv(16, 3), GroupNorm(4), ReLU(), Conv(16, 3), GroupNorm(16), ReLU()), (6, 5, 16)),
+    ],
     "HardSigmoid": [(HardSigmoid(), shape) for shape in POINTWISE],
     "HardSwish": [(HardSwish(), shape) for shape in POINTWISE],
     "Imported": [(IMPORTED, (2, 6, 5))],
+    "InstanceNorm": [
+        (InstanceNorm(), (9, 6)),
+        (InstanceNorm(affine=True, epsilon=1e-3), (5, 4, 17)),
+        (InstanceNorm(affine=True), (3, 2, 5, 8)),
+        (Sequential(Conv(16, 3), InstanceNorm(), ReLU(), Conv(3, 3)), (6, 5, 2)),
+    ],
+    "LayerNorm": [
+        *((LayerNorm(epsilon=1e-3), shape) for shape in POINTWISE),
+        (LayerNorm((1, 2, 3)), (4, 3, 5)),
+        (LayerNorm(axes=(-2,)), (6, 17)),
+        (LayerNorm((3, 1)), (4, 3, 5)),
+        (LayerNorm(1), (5, 5)),
+        (LayerNorm((1, 3)), (3, 2, 4, 2)),
+        (Sequential(Conv(16, 3), LayerNorm(), ReLU(), Conv(3, 1)), (6, 5, 2)),
+    ],
     "LeakyReLU": [(LeakyReLU(0.2), shape) for shape in POINTWISE],
     "LpPool": [
         (LpPool(2), (9, 3)),
@@ -447,6 +473,19 @@ def test_a_wrong_kernel_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
         (Clip(2, 1), (5,), ["clip1", "low must not be above high", "Received: low=2, high=1"]),
         (Clip(high=float("nan")), (5,), ["clip1", "Received: low=None, high=nan"]),
         (PReLU(float("inf")), (5,), ["prelu1", "a finite number", "Received: init=inf"]),
+        *(
+            (GroupNorm(g), (4, 6), ["group_norm1", "divides the 6 channels", f"Received: groups={g!r}"])
+            for g in (4, 0, -2, 12, 2.0)
+        ),
+        (GroupNorm(6), (1, 6), ["group_norm1", "one value has no variance", "fewer groups", "Received: input of"]),
+        (GroupNorm(6), (6,), ["group_norm1", "one value has no variance", "Received: input of shape (6,)"]),
+        (InstanceNorm(), (6,), ["instance_norm1", "spatial dimension", "Received: input of shape (6,)"]),
+        (InstanceNorm(), (1, 1, 6), ["instance_norm1", "one value has no variance", "Received: input of shape (1,"]),
+        (LayerNorm(), (5, 1), ["layer_norm1", "one value has no variance", "Received: input of shape (5, 1)"]),
+        *(
+            (LayerNorm(axes), (5, 3), ["layer_norm1", "from 1 to 2", "axis 0 is the batch", f"Received: axes={axes!r}"])
+            for axes in (0, 3, -3, -4, (), (1, 1), (1, -2), (2.0,), 1.0, (0, 1), None)
+        ),
         (Normalize((0.0, 1.0)), (4, 3), ["normalize1", "mean has 2 entries for 3 channels", "Received"]),
         (joined(Concat(axis=0)), (4, 3), ["concat1", "axis 0 is the batch", "Received: axis=0"]),
         (Residual(Conv(4, 3)), (5, 3), ["residual1", "body gives (5, 4)", "shortcut", "Received"]),
@@ -934,6 +973,46 @@ def test_one_value_a_channel_has_no_variance() -> None:
         model.trainer().step(x, y)
     assert model.predict(x).shape == (1, 4)
     model.trainer().step(normal(2, 3), np.zeros(2, np.int64))
+
+
+# norms within a sample
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        *((layer, (40, 50, 24)) for layer in (GroupNorm(3), InstanceNorm(), LayerNorm(), LayerNorm((1, 2, 3)))),
+        *((layer, (3000, 5)) for layer in (GroupNorm(1), InstanceNorm(), LayerNorm(), LayerNorm(1))),
+        (LayerNorm(), (20_000,)),
+        (GroupNorm(2), (20_000,)),
+        (GlobalAvgPool(), (56, 56, 64)),
+        (GlobalAvgPool(), (120, 120, 1)),
+        (GlobalAvgPool(), (9, 9, 9, 30)),
+    ],
+    ids=str,
+)
+def test_what_is_summed_within_a_sample_does_not_depend_on_its_batch(layer: Layer, shape: Shape) -> None:
+    """Enough of it that sums are cut into pieces; nor on the threads."""
+    model, alone = Model(layer, shape, threads=2), Model(layer, shape, threads=1)
+    x = normal(40, *shape)
+    whole = model.predict(x)
+    for first, count in ((0, 1), (39, 1), (5, 2), (8, 17)):
+        np.testing.assert_array_equal(model.predict(x[first : first + count]), whole[first : first + count])
+    np.testing.assert_array_equal(alone.predict(x[:3]), whole[:3])
+
+
+@pytest.mark.parametrize("layer", [LayerNorm(), LayerNorm((1, 2, 3)), GroupNorm(4), InstanceNorm()], ids=str)
+def test_norms_keep_their_digits_far_from_zero(layer: Layer) -> None:
+    """E[x^2] - E[x]^2 would have none left."""
+    model = Model(layer, (32, 32, 64))
+    x = (normal(3, 32, 32, 64) + 4096).astype(np.float32)
+    exact = x.astype(np.float64)
+    axes = {LayerNorm(): (3,), InstanceNorm(): (1, 2)}.get(layer, (1, 2, 3))
+    grouped = exact.reshape(3, 32, 32, 4, 16).swapaxes(1, 3) if layer == GroupNorm(4) else exact
+    axes = (2, 3, 4) if layer == GroupNorm(4) else axes
+    expected = (grouped - grouped.mean(axes, keepdims=True)) / np.sqrt(grouped.var(axes, keepdims=True) + 1e-5)
+    expected = expected.swapaxes(1, 3).reshape(x.shape) if layer == GroupNorm(4) else expected
+    np.testing.assert_allclose(model.predict(x), expected, atol=2e-3)
 
 
 # exact convolutions, and files of earlier days

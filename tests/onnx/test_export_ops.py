@@ -18,7 +18,7 @@ from convolve.onnx.export import to_bytes
 from convolve.onnx.export.operators import WRITERS
 from convolve.ops.convolution import Convolution, InputGradient, convolve, transposed
 from convolve.ops.layout import Place
-from convolve.ops.norm import BatchNormalize
+from convolve.ops.norm import Normalize, group_normalize, normalize
 from convolve.ops.pool import Pool
 from convolve.ops.resample import Map, Resample
 from convolve.ops.softmax import Softmax
@@ -158,7 +158,9 @@ STEPS: dict[str, Callable[[Any, Value], Value]] = {
     "equal": lambda scope, v: ops.where(ops.equal(ops.relu(v), 0.0) * 1.0, ops.erf(v), ops.softplus(v)),
     "padded": lambda scope, v: ops.cut(ops.cut(ops.pad(v, ((1, 0), (0, 2)), "reflect"), 1, 0, 4), 2, 2, 7),
     "dense": lambda scope, v: ops.reshape(_there_and_back(scope, ops.reshape(v, (_batch_of(v), 120))), v.shape),
-    "moments": lambda scope, v: apply(BatchNormalize(0.1), v, _moments(scope), _weights(scope, 6), _weights(scope, 6)),
+    "moments": lambda scope, v: apply(Normalize(0.1, (0, 1, 2), 6), v, *_moments(scope), *_affine(scope)),
+    "own moments": lambda scope, v: group_normalize(v, 3, 0.1, *_affine(scope)),
+    "moments of rows": lambda scope, v: normalize(v, (1, 3), 0.1, _weights(scope, 4, 1, 6), _weights(scope, 4, 1, 6)),
 }
 
 
@@ -168,8 +170,12 @@ def _there_and_back(scope: Any, v: Value) -> Value:
     return apply(InputGradient(window, ()), apply(Convolution(window), v, w * 0.1), w)
 
 
-def _moments(scope: Any) -> Value:
-    return ops.concat(_weights(scope, 1, 6), ops.square(_weights(scope, 1, 6)), axis=0)
+def _moments(scope: Any) -> tuple[Value, Value]:
+    return _weights(scope, 6), ops.square(_weights(scope, 6))
+
+
+def _affine(scope: Any) -> tuple[Value, Value]:
+    return _weights(scope, 6), _weights(scope, 6)
 
 
 @given(st.lists(st.sampled_from(sorted(STEPS)), min_size=1, max_size=6), opsets)

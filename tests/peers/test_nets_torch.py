@@ -22,8 +22,10 @@ torch: Any = pytest.importorskip("torch")
 TOLERANCE = 1e-4
 """Largest difference over the largest element of an array."""
 CHANGE_TOLERANCE = 1e-3
-"""Largest difference over the largest change of an array, beside the rounding of the array itself."""
-FLIPS = 3e-2
+"""Length of the difference over that of the change of an array, beside the rounding of the array itself."""
+LOSS_ROUNDING = 5e-7
+"""Of a loss in float32, a difference of numbers as large as the logits: PyTorch is that far from its own float64."""
+FLIPS = 5e-2
 """Likewise in a deep net, where a ReLU or two flip with the last bit: PyTorch differs as much from its own float64."""
 MANY_FLIPS = 0.2
 """Where batch norm over few values makes more of it: PyTorch differs by 0.04 from its own float64 in resnet50."""
@@ -157,8 +159,8 @@ def assert_changed_alike(pair: Pair, before: dict[str, Array]) -> None:
     found = pair.theirs(pair.model.parameters.values())
     tolerance = max(pair.case.tolerance, CHANGE_TOLERANCE)
     for name, true in pair.parameters().items():
-        error, change = np.abs(found[name] - true).max(), np.abs(true - before[name]).max()
-        rounding = 4 * np.finfo(np.float32).eps * np.abs(true).max()
+        error, change = np.linalg.norm(found[name] - true), np.linalg.norm(true - before[name])
+        rounding = 4 * np.finfo(np.float32).eps * np.linalg.norm(true)
         assert error <= tolerance * change + rounding, f"{name}: {error:.3g}, changed by {change:.3g}"
 
 
@@ -227,7 +229,7 @@ def test_steps_are_pytorchs(optimised: Pair, optimizer: str) -> None:
         expected = pair.loss()
         expected.backward()
         theirs.step()
-        assert trainer.step(pair.x, pair.y) == pytest.approx(expected.item(), rel=1e-4)
+        assert trainer.step(pair.x, pair.y) == pytest.approx(expected.item(), rel=1e-4, abs=LOSS_ROUNDING)
     assert_changed_alike(pair, before)
     for name, true in zip(pair.model.statistics, pair.statistics(), strict=True):
         assert_close(pair.model.statistics[name], true, name)

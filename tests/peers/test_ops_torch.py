@@ -21,9 +21,12 @@ from convolve import (
     ConvTranspose,
     GlobalAvgPool,
     GlobalMaxPool,
+    GroupNorm,
     HardSigmoid,
     HardSwish,
+    InstanceNorm,
     Layer,
+    LayerNorm,
     LeakyReLU,
     LpPool,
     MaxPool,
@@ -41,7 +44,7 @@ from convolve import (
 from convolve.graph import Value, apply, differentiate
 from convolve.layers import Construction, Scope
 from convolve.ops.convolution import Convolution, convolve, transposed
-from convolve.ops.norm import BatchNormalize, moments
+from convolve.ops.norm import moments, normalize
 from convolve.ops.pool import Pool
 from convolve.ops.softmax import CrossEntropy
 from convolve.window import resolve
@@ -348,7 +351,7 @@ def test_adaptive_avg_pool(rank: int, size: tuple[int, ...]) -> None:
 def test_batch_norm(shape: tuple[int, ...]) -> None:
     """In training: normalised by the batch's moments, through which gradients flow."""
     compare(
-        lambda x, scale, shift: apply(BatchNormalize(1e-5), x, moments(x), scale, shift),
+        lambda x, scale, shift: normalize(x, range(len(shape) - 1), 1e-5, scale, shift),
         lambda x, scale, shift: torch.nn.functional.batch_norm(x, None, None, scale, shift, training=True),
         *(normal(shape) * 2 + 3, normal(shape[-1:], 1), normal(shape[-1:], 2)),
         kinds="ipp",
@@ -356,12 +359,56 @@ def test_batch_norm(shape: tuple[int, ...]) -> None:
     )
 
 
+def affine(shape: tuple[int, ...]) -> tuple[Array, Array]:
+    return normal(shape, 1), normal(shape, 2)
+
+
+@pytest.mark.parametrize(("rank", "groups"), [*product((0, 1, 2, 3), (1, 2, 4)), (1, 12), (2, 12), (3, 12)], ids=str)
+def test_group_norm(rank: int, groups: int) -> None:
+    x = normal((3, *SIZES.get(rank, ()), 12)) * 2 + 3
+    compare(
+        built(GroupNorm(groups, 1e-3), "scale", "shift"),
+        lambda x, scale, shift: torch.nn.functional.group_norm(x, groups, scale, shift, 1e-3),
+        *(x, *affine((12,))),
+        kinds="ipp",
+        tolerance=3e-5,
+    )
+
+
+@pytest.mark.parametrize("learnt", [False, True])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_instance_norm(rank: int, learnt: bool) -> None:
+    x = normal((3, *SIZES[rank], 11)) * 2 + 3
+    layer = InstanceNorm(learnt)
+    names, arrays = (("scale", "shift"), affine((11,))) if learnt else ((), ())
+    compare(
+        built(layer, *names),
+        lambda x, *more: torch.nn.functional.instance_norm(x, None, None, *more),
+        *(x, *arrays),
+        kinds="i" + "p" * len(arrays),
+        tolerance=3e-5,
+    )
+
+
+@pytest.mark.parametrize(("rank", "first"), [(r, first) for r in (0, 1, 2, 3) for first in range(1, r + 2)], ids=str)
+def test_layer_norm(rank: int, first: int) -> None:
+    """PyTorch's is over all dimensions from one on."""
+    x = normal((3, *SIZES.get(rank, ()), 11)) * 2 + 3
+    axes, shape = tuple(range(first, rank + 2)), x.shape[first:]
+
+    def theirs(x: Any, scale: Any, shift: Any) -> Any:
+        turned = x.movedim(1, -1)
+        scale, shift = (v.movedim(1, -1) if v.ndim > 2 else v for v in (scale, shift))
+        return torch.nn.functional.layer_norm(turned, shape, scale, shift).movedim(-1, 1)
+
+    compare(built(LayerNorm(axes), "scale", "shift"), theirs, *(x, *affine(shape)), kinds="ipp", tolerance=3e-5)
+
+
 def test_running_moments() -> None:
     """decay = 1 - momentum, and the variance unbiased."""
     x = normal((4, 5, 6, 7)) * 2 + 3
     count, decay = x.size // 7, 0.9
-    found = moments(ops.cast(leaf_for("x", x)))
-    [got] = run([found], {"x": x})
+    got = [v.ravel() for v in run(moments(ops.cast(leaf_for("x", x)), (0, 1, 2)), {"x": x})]
     mean, variance = torch.zeros(7).double(), torch.ones(7).double()
     torch.nn.functional.batch_norm(foreign(x).detach(), mean, variance, training=True, momentum=1 - decay)
     assert_close((1 - decay) * got[0], mean.numpy())

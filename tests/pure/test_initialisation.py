@@ -11,7 +11,18 @@ from helpers import Array
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convolve import Conv, ConvTranspose, Dense, PReLU, ReLU, Sequential
+from convolve import (
+    BatchNorm,
+    Conv,
+    ConvTranspose,
+    Dense,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    PReLU,
+    ReLU,
+    Sequential,
+)
 from convolve.errors import ShapeError
 from convolve.graph import Value, evaluate, leaf
 from convolve.layers import Construction, Layer, Parameter, Scope
@@ -168,6 +179,15 @@ def test_activations_keep_their_variance_through_a_deep_relu_net(name: str) -> N
     depth = sum(not isinstance(layer, ReLU) for layer in layers)
     spread = math.sqrt(((1 + 5 / filters) ** depth - 1) / SEEDS)
     assert abs(np.mean(found) / 2 - 1) <= 4 * spread < 0.8
+
+
+@pytest.mark.parametrize("layer", [BatchNorm(), GroupNorm(2), InstanceNorm(affine=True), LayerNorm()], ids=str)
+def test_norms_begin_by_changing_nothing_and_do_not_decay(layer: Layer) -> None:
+    _, construction = built(Sequential(layer), (5, 4))
+    scale, shift = construction.parameters.values()
+    assert (scale.init, shift.init, scale.shape, shift.shape) == ("ones", "zeros", (4,), (4,))
+    assert not scale.decay
+    assert not shift.decay
 
 
 def test_zeros_ones_numbers_and_what_is_unknown() -> None:

@@ -271,22 +271,34 @@ def _(op: Any, x: Array) -> Array:
     return y
 
 
-@defines("channel_moments")
+@defines("moments")
 def _(op: Any, x: Array) -> Array:
     y = filled(op, x)
-    for c in range(x.shape[-1]):
-        values = x[..., c].ravel().tolist()
-        y[0, c] = math.fsum(values) / len(values)
-        y[1, c] = math.fsum((v - y[0, c]) ** 2 for v in values) / len(values)
+    kept = [i for i in range(x.ndim) if i not in op.axes]
+    for place in np.ndindex(y.shape[1:]):
+        at = dict(zip(kept, place, strict=True))
+        values = [float(x[i]) for i in np.ndindex(x.shape) if all(i[axis] == n for axis, n in at.items())]
+        y[0][place] = math.fsum(values) / len(values)
+        y[1][place] = math.fsum((v - y[0][place]) ** 2 for v in values) / len(values)
     return y
 
 
-@defines("batch_normalize")
-def _(op: Any, x: Array, moments: Array, scale: Array, shift: Array) -> Array:
-    y = filled(op, x, moments, scale, shift)
+@defines("normalize")
+def _(op: Any, x: Array, mean: Array, variance: Array, scale: Array, shift: Array) -> Array:
+    """By a mean and a variance that are found once more: those of all that shares them."""
+    y = filled(op, x, mean, variance, scale, shift)
+    each = x.shape[-1] // op.groups
     for index in np.ndindex(x.shape):
-        c = index[-1]
-        y[index] = (x[index] - moments[0, c]) / math.sqrt(moments[1, c] + op.epsilon) * scale[c] + shift[c]
+        values = [
+            float(x[i])
+            for i in np.ndindex(x.shape)
+            if all(a == b or axis in op.axes for axis, (a, b) in enumerate(zip(i[:-1], index[:-1], strict=True)))
+            and (x.ndim - 1 in op.axes or i[-1] // each == index[-1] // each)
+        ]
+        centre = math.fsum(values) / len(values)
+        spread = math.fsum((v - centre) ** 2 for v in values) / len(values)
+        factor, term = (np.broadcast_to(a, x.shape)[index] for a in (scale, shift))
+        y[index] = (x[index] - centre) / math.sqrt(spread + op.epsilon) * factor + term
     return y
 
 
@@ -391,7 +403,7 @@ def test_reference_is_the_definition(case: Case) -> None:
 @pytest.mark.parametrize("case", [c for c in CASES if c.arrays], ids=str)
 def test_reference_keeps_the_precision(case: Case) -> None:
     value, _ = case.value()
-    arrays = evaluate(value.inputs, case.feeds)
+    arrays = [a.astype(np.float32) if a.dtype.kind == "f" else a for a in evaluate(value.inputs, case.feeds)]
     assert value.op.reference(*arrays).dtype == np.float32
 
 

@@ -15,7 +15,7 @@ from convolve import ops
 from convolve.graph import Constant, Graph, Leaf, Value, apply, constant, differentiate, evaluate, leaf
 from convolve.lowering import Group
 from convolve.ops.convolution import Convolution
-from convolve.ops.norm import BatchNormalize, moments
+from convolve.ops.norm import normalize
 from convolve.ops.pointwise import TABLE, Broadcast, Pointwise
 from convolve.ops.pool import Pool
 from convolve.ops.reduce import Reduce
@@ -89,8 +89,8 @@ def test_sink_leaves_what_others_see() -> None:
 
 def test_expand_leaves_no_composite() -> None:
     x, s = leaf("input", "x", (4, 3)), leaf("parameter", "s", (3,))
-    graph = expand(Graph({"y": apply(BatchNormalize(1e-5), x, moments(x), s, s)}))
-    assert "batch_normalize" not in functions(graph)
+    graph = expand(Graph({"y": normalize(x, (0,), 1e-5, s, s)}))
+    assert "normalize" not in functions(graph)
 
 
 def test_simplify_drops_a_broadcast_only_where_the_shape_stays() -> None:

@@ -22,7 +22,7 @@ from convolve.layers.convolution import Conv, ConvTranspose, Dense
 from convolve.layers.expanded import Expanded
 from convolve.layers.imported import Imported
 from convolve.layers.joins import Add, Concat, Multiply, Net, Parallel, Residual, Sequential
-from convolve.layers.norms import BatchNorm, Dropout, Normalize
+from convolve.layers.norms import BatchNorm, Dropout, GroupNorm, InstanceNorm, LayerNorm, Normalize
 from convolve.layers.pooling import AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool, LpPool, MaxPool
 from convolve.layers.shaping import Flatten, Pad, Reshape, Upsample
 
@@ -46,11 +46,14 @@ __all__ = [
     "Flatten",
     "GlobalAvgPool",
     "GlobalMaxPool",
+    "GroupNorm",
     "HardSigmoid",
     "HardSwish",
     "Imported",
     "Input",
+    "InstanceNorm",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "LpPool",
     "MaxPool",

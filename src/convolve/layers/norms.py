@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from convolve import ops
 from convolve.errors import ShapeError
 from convolve.graph import Leaf, Value, apply
-from convolve.layers.base import Layer, Scope, one
+from convolve.layers.base import Layer, Scope, one, spatial
 from convolve.ops.dropout import Dropout as DropoutOp
-from convolve.ops.layout import row
-from convolve.ops.norm import BatchNormalize, moments
+from convolve.ops.norm import group_normalize, moments, normalize
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,119 @@ def batch_norm(
             f"{scope.title}: batch norm needs more than one value a channel in training; use a larger batch or "
             f"another norm. Received: one value a channel, shape {x.shape}"
         )
-    found = moments(x)
-    unbiased = row(found, 1) * (count / (count - 1))
+    axes = tuple(range(len(x.shape) - 1))
     if isinstance(mean.op, Leaf) and isinstance(variance.op, Leaf):
-        scope.update(mean, mean * decay + row(found, 0) * (1 - decay))
-        scope.update(variance, variance * decay + unbiased * (1 - decay))
-    return apply(BatchNormalize(epsilon), x, found, scale, shift)
+        found = [ops.reshape(v, (channels,)) for v in moments(x, axes)]
+        kept = 1 - decay
+        scope.update(mean, mean * decay + found[0] * kept)
+        scope.update(variance, variance * decay + found[1] * (count / (count - 1) * kept))
+    return normalize(x, axes, epsilon, scale, shift)
+
+
+@dataclass(frozen=True)
+class LayerNorm(Layer):
+    """Normalise the channels of each position, in training and otherwise (Ba, Kiros and Hinton, 2016).
+
+        y = (x - mean) / sqrt(variance + epsilon) * scale + shift
+
+    `axes` are what mean and variance are taken over, and what scale and shift are learnt for: counted with the batch,
+    which is axis 0 and stays, or from the end. So (1, 2, 3) normalises all of a picture, with a scale for each of its
+    numbers; `GroupNorm(1)` does with one for each channel.
+
+    >>> from convolve import Model
+    >>> Model(LayerNorm(), input_shape=(2,)).predict(np.array([[3, 5]], np.float32)).round(3)
+    array([[-1.,  1.]], dtype=float32)
+
+    Raises:
+        ShapeError: an axis is the batch, comes twice or does not exist; there is but one value along them.
+    """
+
+    axes: int | tuple[int, ...] = -1
+    epsilon: float = 1e-5
+    name: str | None = None
+
+    def build(self, scope: Scope, *inputs: Value) -> Value:
+        x = one(inputs, scope)
+        axes = self.over(scope, x)
+        sizes = tuple(x.shape[a] for a in axes)
+        _several(scope, x, math.prod(sizes), "axes that hold more than one")
+        scale = scope.parameter("scale", sizes, "ones", decay=False)
+        shift = scope.parameter("shift", sizes, "zeros", decay=False)
+        kept = tuple(n if i in axes else 1 for i, n in enumerate(x.shape))
+        return normalize(x, axes, self.epsilon, ops.reshape(scale, kept), ops.reshape(shift, kept))
+
+    def over(self, scope: Scope, x: Value) -> tuple[int, ...]:
+        """The axes that are normalised, in order and counted from the batch."""
+        rank = len(x.shape)
+        given = self.axes if isinstance(self.axes, (tuple, list)) else (self.axes,)
+        axes = sorted(a % rank for a in given if isinstance(a, int) and -rank <= a < rank)
+        if not given or len(set(axes)) < len(given) or axes[0] == 0:
+            raise ShapeError(
+                f"{scope.title}: axes are one or several from 1 to {rank - 1} or from the end; axis 0 is the batch. "
+                f"Received: axes={self.axes!r}"
+            )
+        return tuple(axes)
+
+
+@dataclass(frozen=True)
+class GroupNorm(Layer):
+    """Normalise each group of channels of a sample, over all positions (Wu and He, 2018).
+
+        y = (x - mean) / sqrt(variance + epsilon) * scale + shift
+
+    with scale and shift learnt for each channel. It needs no batch and does the same in training and otherwise.
+
+    >>> from convolve import Model
+    >>> Model(GroupNorm(2), input_shape=(16, 16, 8)).parameters["group_norm1.scale"].shape
+    (8,)
+
+    Raises:
+        ShapeError: `groups` does not divide the channels, or a group has but one value.
+    """
+
+    groups: int
+    epsilon: float = 1e-5
+    name: str | None = None
+
+    def build(self, scope: Scope, *inputs: Value) -> Value:
+        x = one(inputs, scope)
+        channels = x.shape[-1]
+        if not isinstance(self.groups, int) or self.groups < 1 or channels % self.groups:
+            raise ShapeError(
+                f"{scope.title}: groups must be a positive int that divides the {channels} channels. "
+                f"Received: groups={self.groups!r}"
+            )
+        _several(scope, x, x.size // (x.shape[0] * self.groups), "fewer groups")
+        scale = scope.parameter("scale", (channels,), "ones", decay=False)
+        shift = scope.parameter("shift", (channels,), "zeros", decay=False)
+        return group_normalize(x, self.groups, self.epsilon, scale, shift)
+
+
+@dataclass(frozen=True)
+class InstanceNorm(Layer):
+    """Normalise each channel of a sample, over all positions (Ulyanov, Vedaldi and Lempitsky, 2016).
+
+        y = (x - mean) / sqrt(variance + epsilon)
+
+    With `affine` that is followed by a scale and a shift, learnt for each channel.
+
+    Raises:
+        ShapeError: the input has no spatial dimension, or one position.
+    """
+
+    affine: bool = False
+    epsilon: float = 1e-5
+    name: str | None = None
+
+    def build(self, scope: Scope, *inputs: Value) -> Value:
+        x = one(inputs, scope)
+        size, channels = spatial(scope, x, "InstanceNorm"), x.shape[-1]
+        _several(scope, x, math.prod(size), "larger images")
+        if not self.affine:
+            return group_normalize(x, channels, self.epsilon, 1.0, 0.0)
+        scale = scope.parameter("scale", (channels,), "ones", decay=False)
+        shift = scope.parameter("shift", (channels,), "zeros", decay=False)
+        return group_normalize(x, channels, self.epsilon, scale, shift)
 
 
 @dataclass(frozen=True)
@@ -102,3 +209,12 @@ class Normalize(Layer):
         if len(given) != x.shape[-1]:
             raise ShapeError(f"{scope.title}: {what} has {len(given)} entries for {x.shape[-1]} channels: {given}")
         return ops.vector(given)
+
+
+def _several(scope: Scope, x: Value, count: int, instead: str) -> None:
+    """Refuse to normalise one value: it has no variance."""
+    if count < 2:
+        raise ShapeError(
+            f"{scope.title}: one value has no variance to normalise by; use {instead}. "
+            f"Received: input of shape {x.shape[1:]}"
+        )

@@ -88,20 +88,27 @@ class Reduce(Op):
         if memory is not result.memory:
             low.copy(Buffer(memory, result.shape, row_major(result.shape)), result)
 
-    def down_columns(self, y: Value) -> bool:
-        """Whether this sums over all dimensions but the channels: several such sums of equal values take one pass."""
-        *rows, columns = y.inputs[0].shape
-        return self.kind == "sum" and tuple(self.axes) == tuple(range(len(rows))) and min(math.prod(rows), columns) > 1
+    def joins(self, y: Value) -> bool:
+        """Whether this is a sum of one stage, which others over the same axes of equal values can be joined to."""
+        *rest, last = y.inputs[0].shape
+        chosen = tuple(self.axes)
+        if self.kind != "sum" or not chosen or last == 1:
+            return False
+        if chosen == (len(rest),):
+            return True
+        run = tuple(range(chosen[0], len(rest)))
+        return chosen == run and math.prod(rest[chosen[0] :]) > 1
 
     def _lower_together(self, group: Group, low: Lowering) -> None:
-        """Sums down the columns of one shape: their results lie one behind the other."""
+        """Sums over the same axes of one shape: their results lie one behind the other."""
         assert group.anchor is not None
         inputs = constants_or_buffers(low, group.inputs)
         dims = self._dimensions(inputs, group.anchor.inputs[0].shape)
         name = f"{group.anchor.label or group.anchor.serial}.together"
-        memory, _ = _reduce_columns(low, self.kind, inputs, dims, group.steps, group.results, name, None)
+        stage = _reduce_rows if dims[-1].reduced else _reduce_columns
+        memory, _ = stage(low, self.kind, inputs, dims, group.steps, group.results, name, None)
         for i, value in enumerate(group.outputs):
-            low.alias(value, Buffer(memory, value.shape, (1,), i * value.size))
+            low.alias(value, Buffer(memory, value.shape, row_major(value.shape), i * value.size))
 
     def _dimensions(self, inputs: Sequence[Buffer | float], shape: Shape) -> list[Dimension]:
         strides = [aligned_strides(b, shape) for b in inputs if isinstance(b, Buffer)]
@@ -229,12 +236,12 @@ def _reduce_rows(
     steps: tuple[Step, ...],
     results: tuple[int, ...],
     name: str,
-    result: Buffer,
+    result: Buffer | None,
 ) -> tuple[Memory, list[Dimension]]:
-    """Reduce the last dimension."""
+    """Reduce the last dimension. Several `results` lie one behind the other."""
     *outer, last = dims
-    if not outer and last.size > GRAIN:
-        # One long run: reduce parts of it, then the parts.
+    if result is not None and not result.shape and not outer and last.size > GRAIN:
+        # One long run of everything: reduce parts of it, then the parts.
         parts = -(-last.size // GRAIN)
         part, short = GRAIN, last.size - (parts - 1) * GRAIN
         tables = tuple(np.arange(parts) * GRAIN * s for s in (*last.strides, 1 / GRAIN))
@@ -246,11 +253,13 @@ def _reduce_rows(
         mid, row, tables, segments = walk(rows, len(last.strides) + 1)
         space = Space(segments, mid, mid, last.size, last.size, tables, row, (*last.strides, 1))
         left = _contiguous([(d.size, d.reduced) for d in outer])
-    memory = _target(low, name, math.prod(d.size for d in left), not any(d.reduced for d in left), result)
+    count = math.prod(d.size for d in left)
+    memory = _target(low, name, len(results) * count, not any(d.reduced for d in left), result)
     buffers = [b for b in inputs if isinstance(b, Buffer)]
     kinds, arguments = operands(inputs, space, buffers)
     arguments |= space.arguments | {
         "pieces": space.pieces,
+        "plane": count,
         "out": At(memory),
         "out_table": table(space.tables[-1]),
         "out_row": space.row[-1],
@@ -282,29 +291,36 @@ def _reduce_columns(
     mid, row, tables, segments = walk(dims[start:stop], len(columns.strides))
     bases = [offsets([d.size for d in outer], [d.strides[i] for d in outer]) for i in range(len(columns.strides))]
     count = math.prod(d.size for d in outer)
-    slices = builtins.max(1, builtins.min(segments, SLICES // count))
+    slices = slices_of(segments, mid * columns.size)
     whole = tuple((base[:, None] + own).ravel() for base, own in zip(bases, tables, strict=True))
     space = Space(segments, mid, mid, columns.size, columns.size, whole, row, columns.strides)
     left = _contiguous([*((d.size, d.reduced) for d in outer), (columns.size, False)])
     done = not any(d.reduced for d in left)
-    width = len(results) * columns.size
-    memory = _target(low, name, count * width, done, result)
-    partial = memory if slices == 1 else low.temporary(f"{name}.slices", count * slices * width)
+    plane = count * columns.size
+    memory = _target(low, name, len(results) * plane, done, result)
+    partial = memory if slices == 1 else low.temporary(f"{name}.slices", len(results) * slices * plane)
     buffers = [b for b in inputs if isinstance(b, Buffer)]
     kinds, arguments = operands(inputs, space, buffers)
     arguments |= space.arguments | {
-        "segments": segments * count,
+        "segments": segments,
         "pieces": count,
         "slices": slices,
-        "out_size": width,
+        "plane": slices * plane,
         "out": At(partial),
     }
-    arguments["segments"] = segments
     spec = ColumnReduce(kind, Formula(kinds, steps, results))
     low.call(spec, arguments, count * slices, partial, f"{kind} of columns, {slices} slices")
     if slices > 1:
-        join_slices(low, kind, At(partial), count, slices, width, memory)
+        join_slices(low, kind, At(partial), len(results) * count, slices, columns.size, memory)
     return memory, left
+
+
+def slices_of(segments: int, size: int) -> int:
+    """Slices of a reduction over so many segments of so many elements: short sums round less, and have more threads.
+
+    It depends on what is reduced alone, never on how often: an image's sums do not depend on its batch.
+    """
+    return builtins.max(1, builtins.min(segments, SLICES, segments * size * 4 // GRAIN))
 
 
 def join_slices(low: Lowering, kind: str, source: At, count: int, slices: int, size: int, memory: Memory) -> None:
@@ -320,7 +336,7 @@ def join_slices(low: Lowering, kind: str, source: At, count: int, slices: int, s
         "inner": width,
         "last_inner": width,
         "slices": 1,
-        "out_size": width,
+        "plane": 0,
         "in0": source,
         "in0_table": table(first),
         "in0_row": 0,

@@ -64,26 +64,39 @@ def _reads(group: Group) -> tuple[Value, ...]:
 
 
 def _summed_together(groups: list[Group]) -> list[Group]:
-    """Join sums down the columns of the same values: one pass for both (a norm's gradients of scale and shift)."""
-    result: dict[int, Group] = {}
-    waiting: dict[int, int] = {}
-    for place, group in enumerate(groups):
-        reads = {v.serial for v in _reads(group)}
-        # Whoever needs a sum closes it: what comes later cannot be computed with it.
-        waiting = {s: at for s, at in waiting.items() if not reads & {v.serial for v in result[at].outputs}}
-        result[place] = group
-        if (
-            group.anchor is None
-            or not isinstance(group.anchor.op, Reduce)
-            or not group.anchor.op.down_columns(group.anchor)
-        ):
+    """Join sums over the same axes of the same values: one pass for both (a norm's gradients of scale and shift)."""
+    result: list[Group] = []
+    known: dict[tuple[int, object], Group] = {}
+    for group in groups:
+        result.append(group)
+        anchor = group.anchor
+        if anchor is None or not isinstance(anchor.op, Reduce) or not anchor.op.joins(anchor):
             continue
-        whole = [v.serial for v in group.inputs if v.shape == group.anchor.inputs[0].shape]
-        earlier = next((waiting[s] for s in whole if s in waiting), None)
+        keys = [(v.serial, anchor.op) for v in group.inputs if v.shape == anchor.inputs[0].shape]
+        earlier = next((known[key] for key in keys if key in known), None)
+        joint = group
         if earlier is not None:
-            result[place] = _chained(result.pop(earlier), group)
-        waiting = {s: at for s, at in waiting.items() if at != earlier} | dict.fromkeys(whole, place)
-    return list(result.values())
+            at = result.index(earlier)
+            before, after = _parted(result[at + 1 : -1], earlier)
+            if not {v.serial for v in _reads(group)} & {v.serial for g in (earlier, *after) for v in g.outputs}:
+                joint = _chained(earlier, group)
+                result[at:] = [*before, joint, *after]
+        known = {key: joint if g is earlier else g for key, g in known.items()} | dict.fromkeys(keys, joint)
+    return result
+
+
+def _parted(groups: list[Group], first: Group) -> tuple[list[Group], list[Group]]:
+    """Groups behind another one: those that can do without it, and those that need it."""
+    before: list[Group] = []
+    after: list[Group] = []
+    needed = {v.serial for v in first.outputs}
+    for group in groups:
+        if needed.isdisjoint(v.serial for v in _reads(group)):
+            before.append(group)
+        else:
+            after.append(group)
+            needed |= {v.serial for v in group.outputs}
+    return before, after
 
 
 def _paired(groups: list[Group], final: set[int]) -> list[Group]:
@@ -165,8 +178,9 @@ def _stored(graph: Graph, values: list[Value], fused: bool) -> tuple[set[int], d
         else:
             stored.update(v.serial for v in value.inputs if v.shape != value.shape)
             dear = CHEAP if value.op.function in DEAR else 0
-            cost[value.serial] = 1 + dear + sum(cost[v.serial] for v in value.inputs)
-            length[value.serial] = 1 + sum(length[v.serial] for v in value.inputs if v.serial not in stored)
+            inside = [v.serial for v in value.inputs if v.serial not in stored]
+            cost[value.serial] = 1 + dear + sum(cost[s] for s in inside)
+            length[value.serial] = 1 + sum(length[s] for s in inside)
             if length[value.serial] > LONGEST:
                 stored.add(value.serial)
     for value in reversed(values):

@@ -9,7 +9,7 @@ import numpy as np
 
 from convolve.graph import Constant, Graph, Leaf, Shape, Value, apply, rewrite
 from convolve.ops.convolution import Convolution, InputGradient
-from convolve.ops.norm import BatchNormalize
+from convolve.ops.norm import Normalize
 from convolve.ops.pointwise import Broadcast, Pointwise
 from convolve.ops.pool import Pool
 from convolve.ops.reduce import reshape_to
@@ -40,7 +40,7 @@ def expand(graph: Graph) -> Graph:
     """Composite ops become the pointwise ops they stand for."""
 
     def rule(old: Value, inputs: tuple[Value, ...]) -> Value | None:
-        if isinstance(old.op, BatchNormalize):
+        if isinstance(old.op, Normalize):
             return old.op.expand(Value(old.op, inputs, old.shape, old.dtype, old.label))
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from convolve.native.builder import Expr, Kernel, Mask
@@ -19,7 +20,7 @@ BLOCK = 4
 
 @dataclass(frozen=True)
 class RowReduce:
-    """One number a row: `out[row]` over the row's inner elements."""
+    """One number a row: `out[output, row]` over the row's inner elements; outputs lie `plane` apart."""
 
     kind: str
     formula: Formula
@@ -28,57 +29,70 @@ class RowReduce:
     def arguments(self) -> tuple[str, ...]:
         names = (*self.formula.in_memory, "out")
         tables = (*(f"{name}_table:i4" for name in names), *(f"{name}_row:int" for name in names))
-        return (*SPACE, *self.formula.arguments, "out:f4", *tables)
+        return (*SPACE, "plane:int", *self.formula.arguments, "out:f4", *tables)
 
     def emit(self, k: Kernel) -> None:
         constants = {i: k.splat(k.args[f"in{i}"]) for i in self.formula.indices("constant")}
         with rows(k, (*self.formula.in_memory, "out")) as (at, inner):
             known = constants | {i: at[f"in{i}"].splat() for i in self.formula.indices("scalar")}
 
-            def value(index: Expr, mask: Mask | None) -> Expr:
+            def values(index: Expr, mask: Mask | None) -> list[Expr]:
                 inputs = [
                     known[i] if i in known else (at[f"in{i}"] + index).vector(mask)
                     for i in range(len(self.formula.inputs))
                 ]
-                return self.formula.evaluate(k, inputs)[0]
+                return self.formula.evaluate(k, inputs)
 
-            at["out"].store(across(k, self.kind, inner, value))
+            for j, total in enumerate(across_each(k, self.kind, inner, len(self.formula.outputs), values)):
+                (at["out"] + j * k.plane).store(total)
 
 
-def across(k: Kernel, kind: str, inner: Expr, value) -> Expr:  # type: ignore[no-untyped-def]
+def across(k: Kernel, kind: str, inner: Expr, value: Callable[[Expr, Mask | None], Expr]) -> Expr:
     """Reduce `value(index, mask)` over 0..inner-1 in `LANES` virtual lanes, then those lanes pairwise."""
+    [total] = across_each(k, kind, inner, 1, lambda index, mask: [value(index, mask)])
+    return total
+
+
+def across_each(
+    k: Kernel, kind: str, inner: Expr, count: int, values: Callable[[Expr, Mask | None], list[Expr]]
+) -> list[Expr]:
+    """`across` for so many values at once."""
     lanes = k.target.lanes
     identity = k.constant(START[kind])
     combine = FUNCTIONS[STEP[kind]]
-    sums = [k.variable(identity) for _ in range(LANES // lanes)]
+    sums = [[k.variable(identity) for _ in range(LANES // lanes)] for _ in range(count)]
     whole = inner - inner % LANES
     with k.range(whole, step=LANES) as index:
-        for v, total in enumerate(sums):
-            total.set(combine(k, total.get(), value(index + v * lanes, None)))
-    for v, total in enumerate(sums):
+        for v in range(LANES // lanes):
+            for total, value in zip(sums, values(index + v * lanes, None), strict=True):
+                total[v].set(combine(k, total[v].get(), value))
+    for v in range(LANES // lanes):
         left = inner - whole - v * lanes
         with k.when(left > 0):
             mask = k.lane_mask(left)
-            last = k.select(mask, value(whole + v * lanes, mask), identity)
-            total.set(combine(k, total.get(), last))
-    parts = [k.lane(total.get(), i) for total in sums for i in range(lanes)]
+            for total, value in zip(sums, values(whole + v * lanes, mask), strict=True):
+                total[v].set(combine(k, total[v].get(), k.select(mask, value, identity)))
+    return [_pairwise(k, kind, [part.get() for part in total]) for total in sums]
+
+
+def _pairwise(k: Kernel, kind: str, parts: list[Expr]) -> Expr:
+    """Reduce the lanes of vectors: the first half with the second, until one is left."""
+    combine = FUNCTIONS[STEP[kind]]
     while len(parts) > 1:
         half = len(parts) // 2
-        parts = [scalar(k, STEP[kind], a, b) for a, b in zip(parts[:half], parts[half:], strict=True)]
-    return parts[0]
-
-
-def scalar(k: Kernel, function: str, a: Expr, b: Expr) -> Expr:
-    """A pointwise function of two numbers."""
-    if function == "add":
-        return a + b
-    larger = k.select(b > a, b, k.select(b.differs(b), b, a))
-    return k.select(a.differs(a), a, larger)
+        parts = [combine(k, a, b) for a, b in zip(parts[:half], parts[half:], strict=True)]
+    [left] = parts
+    while left.type.count > 2:
+        left = combine(k, *k.halves(left))
+    return k.lane(combine(k, left, k.shuffle(left, (1, 0))), 0)
 
 
 @dataclass(frozen=True)
 class ColumnReduce:
-    """One number a column: piece (o, slice) reduces its segments' rows into `out[o, slice, output, column]`."""
+    """One number a column: piece (o, slice) reduces its segments' rows into `out[output, o, slice, column]`.
+
+    Outputs lie `plane` apart.
+    """
 
     kind: str
     formula: Formula
@@ -87,7 +101,7 @@ class ColumnReduce:
     def arguments(self) -> tuple[str, ...]:
         names = self.formula.in_memory
         tables = (*(f"{name}_table:i4" for name in names), *(f"{name}_row:int" for name in names))
-        return (*SPACE, "slices:int", "out_size:int", *self.formula.arguments, "out:f4", *tables)
+        return (*SPACE, "slices:int", "plane:int", *self.formula.arguments, "out:f4", *tables)
 
     def emit(self, k: Kernel) -> None:
         lanes = k.target.lanes
@@ -95,7 +109,7 @@ class ColumnReduce:
         first, last = share(part, k.slices, k.segments)
         constants = {i: k.splat(k.args[f"in{i}"]) for i in self.formula.indices("constant")}
         combine = FUNCTIONS[STEP[self.kind]]
-        outputs = [k.out + (k.piece * k.out_size + j * k.inner) for j in range(len(self.formula.outputs))]
+        outputs = [k.out + (k.piece * k.inner + j * k.plane) for j in range(len(self.formula.outputs))]
 
         def columns(starts, mid: Expr, index: Expr, width: int, fresh: Expr, mask: Mask | None) -> None:  # type: ignore[no-untyped-def]
             sums = [

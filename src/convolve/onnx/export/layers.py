@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
+
 from convolve.graph import Value, leaf
 from convolve.layers import (
     ELU,
@@ -20,16 +22,19 @@ from convolve.layers import (
     Dropout,
     GlobalAvgPool,
     GlobalMaxPool,
+    GroupNorm,
     HardSigmoid,
     HardSwish,
+    InstanceNorm,
     Layer,
+    LayerNorm,
     LeakyReLU,
     LpPool,
     Mish,
     PReLU,
     Scope,
 )
-from convolve.onnx.export.draft import Draft, Scan, first, last
+from convolve.onnx.export.draft import Draft, Order, Scan, first, last
 from convolve.onnx.export.operators import convolution, outside, pads_of, product, transposed, write
 from convolve.window import resolve
 
@@ -123,6 +128,45 @@ def _batch_norm(draft: Draft, layer: BatchNorm, at: Written) -> bool:
     arrays = [draft.at(at.leaf(name), across) for name in ("scale", "shift", "mean", "variance")]
     made = draft.node("BatchNormalization", [draft.at(at.x, order), *arrays], draft.path, epsilon=float(layer.epsilon))
     draft.put(at.result, made, order)
+    return True
+
+
+@_writes(GroupNorm)
+def _group_norm(draft: Draft, layer: GroupNorm, at: Written) -> bool:
+    rank = len(at.x.shape)
+    if draft.opset < 21 or rank < 3:
+        return False  # before, the operator took a scale for each group
+    inputs = [draft.at(at.x, first(rank)), *(draft.at(at.leaf(name), last(1)) for name in ("scale", "shift"))]
+    attributes = {"epsilon": float(layer.epsilon), "num_groups": layer.groups}
+    draft.put(at.result, draft.node("GroupNormalization", inputs, draft.path, **attributes), first(rank))
+    return True
+
+
+@_writes(InstanceNorm)
+def _instance_norm(draft: Draft, layer: InstanceNorm, at: Written) -> bool:
+    rank, channels = len(at.x.shape), at.x.shape[-1]
+    if layer.affine:
+        learnt = [draft.at(at.leaf(name), last(1)) for name in ("scale", "shift")]
+    else:
+        arrays = {"scale": np.ones(channels, np.float32), "shift": np.zeros(channels, np.float32)}
+        learnt = [draft.initialiser(array, draft.inner(name)) for name, array in arrays.items()]
+    inputs = [draft.at(at.x, first(rank)), *learnt]
+    made = draft.node("InstanceNormalization", inputs, draft.path, epsilon=float(layer.epsilon))
+    draft.put(at.result, made, first(rank))
+    return True
+
+
+@_writes(LayerNorm)
+def _layer_norm(draft: Draft, layer: LayerNorm, at: Written) -> bool:
+    rank, scale, shift = len(at.x.shape), at.leaf("scale"), at.leaf("shift")
+    order: Order = draft.order(at.x) if rank == 2 else last(rank)
+    own = order if isinstance(order, Scan) else last(len(scale.shape))
+    axes = layer.over(at.scope, at.x)
+    if axes != tuple(range(axes[0], rank)):
+        return False  # the operator takes all axes behind the first
+    inputs = [draft.at(at.x, order), draft.at(scale, own), draft.at(shift, own)]
+    attributes = {"epsilon": float(layer.epsilon), "axis": axes[0]}
+    draft.put(at.result, draft.node("LayerNormalization", inputs, draft.path, **attributes), order)
     return True
 
 

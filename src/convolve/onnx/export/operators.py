@@ -13,7 +13,7 @@ from convolve.graph import OPS, Constant, Op, Value
 from convolve.onnx.export.draft import BATCH, TYPES, Dims, Draft, Order, Scan, first, is_batch, last
 from convolve.ops.convolution import Convolution, InputGradient
 from convolve.ops.layout import Concat, Place, Slice, Transpose
-from convolve.ops.norm import BatchNormalize, ChannelMoments
+from convolve.ops.norm import Moments, Normalize
 from convolve.ops.pointwise import Broadcast, Pointwise
 from convolve.ops.pool import Pool
 from convolve.ops.reduce import Reduce, Reshape
@@ -379,22 +379,27 @@ WRITERS[Softmax.name] = _softmax("Softmax")
 WRITERS[LogSoftmax.name] = _softmax("LogSoftmax")
 
 
-@_writes(ChannelMoments)
-def _channel_moments(draft: Draft, value: Value, name: str) -> None:
-    [x] = value.inputs
+@_writes(Moments)
+def _moments(draft: Draft, value: Value, name: str) -> None:
+    op, [x] = value.op, value.inputs
+    assert isinstance(op, Moments)
     order = _plain(draft, [x])
-    axes = draft.integers(*(i for i, d in enumerate(order.order) if d != len(x.shape) - 1))
+    axes = draft.integers(*sorted(order.along(a) for a in op.axes))
     tensor = draft.at(x, order)
     mean = draft.node("ReduceMean", [tensor, axes], keepdims=1)
     centred = draft.node("Sub", [tensor, mean])
     variance = draft.node("ReduceMean", [draft.node("Mul", [centred, centred]), axes], keepdims=1)
-    rows = [draft.node("Reshape", [part, draft.integers(1, x.shape[-1])]) for part in (mean, variance)]
-    draft.put(value, draft.node("Concat", rows, name, axis=0), last(2))
+    rows = [
+        draft.node("Unsqueeze", [draft.node("Squeeze", [part, axes]), draft.integers(0)]) for part in (mean, variance)
+    ]
+    left = [d for d in order.order if d not in op.axes]
+    kept = Dims((0, *(1 + sorted(left).index(d) for d in left)))
+    draft.put(value, draft.node("Concat", rows, name, axis=0), kept)
 
 
-@_writes(BatchNormalize)
-def _batch_normalize(draft: Draft, value: Value, name: str) -> None:
-    assert isinstance(value.op, BatchNormalize)
+@_writes(Normalize)
+def _normalize(draft: Draft, value: Value, name: str) -> None:
+    assert isinstance(value.op, Normalize)
     expanded = value.op.expand(value)
     path, draft.path = draft.path, name
     write(draft, expanded)
