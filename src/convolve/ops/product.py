@@ -25,6 +25,10 @@ BLOCK_BYTES = 256 * 1024
 WORTHWHILE = 0.92
 """Share of a product's work from which on leaving out the taps that meet only margin is not worth smaller tiles."""
 PIECE_FLOPS = 500_000
+ROWS_ALONG = (7, 4, 1)
+"""Rows that a tile of a depthwise convolution may have: few, so that kernels stay few."""
+SHORT = 288
+"""Multiply-adds of an output of a group up to which tiles ask for each other's lines."""
 
 
 @dataclass(frozen=True)
@@ -75,23 +79,57 @@ def column_spans(columns: int) -> list[tuple[int, int]]:
 
 def narrow_of(group: Group, low: Lowering, x: Buffer, panels: At, axes: Sequence[Axis], y: Buffer, width: int) -> None:
     """Groups of `width` channels and filters: positions as rows, channels as columns, taps as the reduction."""
-    rows, vectors = tile_shape(host(), y.shape[-1])
-    tables = _Tables.of(group, low, x, axes, y, rows, width)
-    spec = Depthwise(width, rows, vectors, tables.epilogue)
+    last = axes[-1]
+    run = len(last.taps) if set(np.diff(last.shifts)) <= {1} and len(set(np.diff(last.taps))) <= 1 else 1
+    rows = _rows_along(last.positions, run)
+    together = _together(y.shape[0], math.prod(a.positions for a in axes))
+    reductions, _ = _reductions(axes, x.strides[1:-1], width, heads=run > 1)
+    order, reach = _tiles_along(axes, together, rows, len(reductions))
+    tables = _Tables.of(group, low, x, axes, y, together, order, reach)
+    apart = last.step if run > 1 < rows else 1
+    spec = Depthwise(width, rows, run, apart, tables.epilogue)
     columns, panel_size = y.shape[-1], math.prod(a.kernel for a in axes) * width * PANEL
-    stacks = y.shape[0] // tables.together
-    flops = 2 * y.shape[0] * math.prod(a.positions for a in axes) * columns * tables.reduction
-    blocks = max(1, min(MOST_PIECES, flops // PIECE_FLOPS) // stacks)
-    blocks = min(tables.tiles, blocks)
+    stacks = y.shape[0] // together
+    taps = math.prod(len(a.taps) for a in axes)
+    flops = 2 * y.shape[0] * math.prod(a.positions for a in axes) * columns * taps * width
+    blocks = min(len(reach), max(1, min(MOST_PIECES, flops // PIECE_FLOPS) // stacks))
     arguments = tables.arguments | {
+        "red": table(reductions),
+        "x_step": (last.step if run == 1 else 1) * x.strides[-2],
+        "b_step": (last.taps[1] - last.taps[0]) * width * PANEL if run > 1 else 0,
         "b": panels,
         "panels": panel_count(columns),
         "panel_size": panel_size,
         "columns": columns,
         "tile_blocks": blocks,
     }
-    name = f"{narrow_name(width)}, tile {rows}x{vectors}"
-    low.call(spec, arguments, stacks * blocks, y, name, flops, disjoint=True)
+    low.call(spec, arguments, stacks * blocks, y, f"{narrow_name(width)}, tile {rows}x1", flops, disjoint=True)
+
+
+def _rows_along(positions: int, run: int) -> int:
+    """Rows of a tile along the last dimension: what registers hold beside a run of filters, with little waste."""
+    fit = [rows for rows in ROWS_ALONG if rows <= positions and rows + run + 2 <= max(host().registers, run + 6)]
+    return min(fit, key=lambda rows: -(-positions // rows) * (rows + 2))
+
+
+def _tiles_along(axes: Sequence[Axis], together: int, rows: int, outer: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows in the order of tiles that each lie in one line of the last dimension, and the taps that each tile needs.
+
+    The last tile of a line reaches back into the one before it: it computes some outputs again.
+    """
+    *leads, last = axes
+    lines = together * math.prod(a.positions for a in leads)
+    starts = np.minimum(np.arange(-(-last.positions // rows)) * rows, last.positions - rows)
+    along = (starts[:, None] + np.arange(rows)).ravel()
+    order = (np.arange(lines)[:, None] * last.positions + along).ravel()
+    reach = np.zeros((lines, len(starts), 4), np.int64)
+    reach[..., 1] = outer
+    if leads and outer:
+        each = outer // len(leads[0].taps)
+        rest = math.prod(a.positions for a in leads[1:])
+        for column, edge in enumerate(leads[0].reach()):
+            reach[..., column] = np.tile(edge.repeat(rest), together)[:, None] * each
+    return order, reach.reshape(-1, 4)
 
 
 def narrow_name(width: int) -> str:
@@ -112,15 +150,20 @@ def _span_of(
     """The columns from `column` on of each group of a product."""
     channels, filters = x.shape[-1] // groups, y.shape[-1] // groups
     rows, vectors = tile_shape(host(), columns)
-    tables = _Tables.of(group, low, x, axes, y, rows, channels, column)
-    spec = Gemm(rows, vectors, _unroll(tables.run), tables.epilogue)
+    together = _together(y.shape[0], math.prod(a.positions for a in axes))
+    reductions, run = _reductions(axes, x.strides[1:-1], channels)
+    order, reach = _tiles(axes, together, rows, len(reductions), run, run > channels)
+    tables = _Tables.of(group, low, x, axes, y, together, order, reach, column)
+    reduction = len(reductions) * run
+    spec = Gemm(rows, vectors, _unroll(run), groups > 1 and reduction <= SHORT, tables.epilogue)
     panel_size = math.prod(a.kernel for a in axes) * channels * PANEL
-    stacks = y.shape[0] // tables.together
-    flops = 2 * y.shape[0] * math.prod(a.positions for a in axes) * groups * columns * tables.reduction
+    stacks = y.shape[0] // together
+    flops = 2 * y.shape[0] * math.prod(a.positions for a in axes) * groups * columns * reduction
     tile_blocks, panel_blocks = _blocks(
-        stacks * groups, tables.tiles, rows, x.shape[-1], panel_size, panel_count(columns), flops
+        stacks * groups, len(reach), rows, x.shape[-1], panel_size, panel_count(columns), flops
     )
     arguments = tables.arguments | {
+        "red": table(reductions),
         "b": At(panels.memory, panels.index + column // PANEL * panel_size),
         "groups": groups,
         "x_group": channels,
@@ -138,17 +181,10 @@ def _span_of(
 
 @dataclass(frozen=True)
 class _Tables:
-    """What a product's kernels read of rows and reduction, whatever its columns are."""
+    """What a product's kernels read of rows, whatever the reduction and the columns are."""
 
     arguments: dict[str, Argument]
     epilogue: Formula
-    together: int
-    """Images that share the tables."""
-    tiles: int
-    reduction: int
-    """Multiply-adds of one output."""
-    run: int
-    """How many of them follow each other."""
 
     @classmethod
     def of(
@@ -158,16 +194,14 @@ class _Tables:
         x: Buffer,
         axes: Sequence[Axis],
         y: Buffer,
-        rows: int,
-        channels: int,
+        together: int,
+        order: np.ndarray,
+        reach: np.ndarray,
         column: int = 0,
     ) -> _Tables:
-        """The tables for tiles of `rows` rows, where an output sees `channels` channels through each tap."""
+        """The tables for tiles of rows in this `order`; `together` images share them."""
         steps = x.strides[1:-1]
         positions = [a.positions for a in axes]
-        together = _together(y.shape[0], math.prod(positions))
-        reductions, run = _reductions(axes, steps, channels)
-        order, reach = _tiles(axes, together, rows, len(reductions), run, run > channels)
 
         def in_tiles(values: np.ndarray, spare: int) -> np.ndarray:
             return table(np.where(order < 0, spare, values[order]))
@@ -191,13 +225,11 @@ class _Tables:
             "row": in_tiles(offsets((together, *positions), (x.strides[0], *walk)), 0),
             "out": in_tiles(places(y), -1),
             "tiles": len(reach),
-            "red": table(reductions),
             "reach": table(reach),
             "x_stack": together * x.strides[0],
             "y_stack": together * y.strides[0],
         }
-        formula = Formula(kinds, group.steps, group.results)
-        return cls(arguments, formula, together, len(reach), len(reductions) * run, run)
+        return cls(arguments, Formula(kinds, group.steps, group.results))
 
 
 def _unroll(run: int) -> int:
@@ -210,17 +242,20 @@ def _together(images: int, pixels: int) -> int:
     return max(d for d in range(1, images + 1) if images % d == 0 and (d == 1 or d * pixels <= TABLE_ROWS))
 
 
-def _reductions(axes: Sequence[Axis], steps: Sequence[int], channels: int) -> tuple[np.ndarray, int]:
+def _reductions(
+    axes: Sequence[Axis], steps: Sequence[int], channels: int, heads: bool = False
+) -> tuple[np.ndarray, int]:
     """Pairs (offset in the source, offset in a panel), and the length of the run behind each.
 
     A run is a tap's channels, or all taps of the last dimension where these lie one behind the other on both sides.
+    With `heads`, only the first tap of the last dimension is listed anyway: the kernel finds the others.
     """
     merged = bool(axes) and steps[-1] == channels and len(axes[-1].taps) > 1
     merged = merged and all(np.diff(axes[-1].shifts) == 1) and all(np.diff(axes[-1].taps) == 1)
     pairs = [(0, 0)]
     for i, (axis, step) in enumerate(zip(axes, steps, strict=True)):
         taps = list(zip(axis.shifts, axis.taps, strict=True))
-        last = taps[:1] if merged and i == len(axes) - 1 else taps
+        last = taps[:1] if (merged or heads) and i == len(axes) - 1 else taps
         pairs = [(at + shift * step, place * axis.kernel + tap) for at, place in pairs for shift, tap in last]
     run = channels * (len(axes[-1].taps) if merged else 1)
     return np.array([(at, place * channels * PANEL) for at, place in pairs], np.int64).reshape(-1, 2), run

@@ -1,10 +1,12 @@
 """Depthwise convolution, and any other with few channels a group: vectors run along channels.
 
-    Y[out[m] + f] = epilogue( sum over taps o and channels j of X[row[m] + red[o] + first(f) + j] * B[bred[o] + j][f] )
+    Y[out[m] + f] = epilogue( sum over taps o, t and channels j of
+                              X[row[m] + red[o] + t * x_step + first(f) + j] * B[bred[o] + t * b_step + j][f] )
 
 where first(f) is the first channel of f's group: `width` channels and as many filters make one, a divisor of 16, so
 that a panel of 16 filters sees the 16 channels at its own place. Depthwise is width 1. The tables are those of the
-gather-GEMM, and so is the layout of the filters.
+gather-GEMM, and so is the layout of the filters; the rows of a tile follow each other along the last dimension, so
+that what one reads through a tap the next reads through another.
 """
 
 from __future__ import annotations
@@ -19,11 +21,15 @@ from convolve.native.target import PANEL
 
 @dataclass(frozen=True)
 class Depthwise:
-    """Register tile: rows x vectors of channels. All panels pass over a tile while its rows are in the first cache."""
+    """Register tile: `rows` outputs, `step` positions apart, that see `run` positions each, a vector of channels.
+
+    All panels pass over a tile while its rows are in the first cache.
+    """
 
     width: int
     rows: int
-    vectors: int
+    run: int
+    step: int
     epilogue: Formula
 
     @property
@@ -31,11 +37,16 @@ class Depthwise:
         return (
             *("x:f4", "b:f4", "y:f4"),
             *("row:i4", "out:i4", "tiles:int"),
-            *("red:i4", "reach:i4"),
+            *("red:i4", "reach:i4", "x_step:int", "b_step:int"),
             *("x_stack:int", "y_stack:int"),
             *("panels:int", "panel_size:int", "columns:int", "tile_blocks:int"),
             *epilogue_arguments(self.epilogue),
         )
+
+    @property
+    def positions(self) -> int:
+        """How many positions a tile sees through a run of taps."""
+        return (self.rows - 1) * self.step + self.run
 
     def emit(self, k: Kernel) -> None:
         block, stack = k.piece % k.tile_blocks, k.piece // k.tile_blocks
@@ -43,42 +54,51 @@ class Depthwise:
         x, y = k.x + stack * k.x_stack, k.y + stack * k.y_stack
         with k.range(last, first) as tile, k.range(k.panels) as panel:
             left = k.columns - panel * PANEL
-            with k.either(left >= self.vectors * k.target.lanes) as (whole, part):
+            self._ask_for_next(k, x, y, tile, panel * PANEL)
+            with k.either(left >= PANEL) as (whole, part):
                 for branch, masked in ((whole, False), (part, True)):
                     with branch:
-                        self._tile(k, x, y, panel, tile * self.rows, stack, left if masked else None)
+                        for v in range(k.target.panel_vectors):
+                            self._tile(k, x, y, panel, v, tile, stack, left if masked else None)
 
     def _tile(
-        self, k: Kernel, x: Pointer, y: Pointer, panel: Expr, first: Expr, stack: Expr, left: Expr | None
+        self, k: Kernel, x: Pointer, y: Pointer, panel: Expr, v: int, tile: Expr, stack: Expr, left: Expr | None
     ) -> None:
+        """Vector `v` of a panel."""
         lanes, column = k.target.lanes, panel * PANEL
-        b = k.b + panel * k.panel_size
-        rows = [x + ((k.row + (first + j)).load() + column) for j in range(self.rows)]
-        sums = [[k.variable(k.constant(0.0)) for _ in range(self.vectors)] for _ in rows]
-        reach = k.reach + first // self.rows * 4
-        first_tap, stop = reach.load(), (reach + 1).load()
-        self._ask_for_next(k, x, y, first, column, k.select(stop > 0, stop - 1, k.lift(0)))
-        with k.range(stop, first_tap) as o:
+        b = k.b + (panel * k.panel_size + v * lanes)
+        origin = x + ((k.row + tile * self.rows).load() + column)
+        sums = [k.variable(k.constant(0.0)) for _ in range(self.rows)]
+        reach = k.reach + tile * 4
+        with k.range((reach + 1).load(), reach.load()) as o:
             pair = k.red + o * 2
-            at, weights = pair.load(), b + (pair + 1).load()
-            for v in range(self.vectors):
-                columns = [(weights + (c * PANEL + v * lanes)).vector() for c in range(self.width)]
-                for j, row in enumerate(rows):
-                    seen = channels(k, row + at, v, self.width)
-                    for value, weight in zip(seen, columns, strict=True):
-                        sums[j][v].set(k.fma(value, weight, sums[j][v].get()))
-        finish(k, self.epilogue, sums, y, first, stack, column, left)
+            at, weights = origin + pair.load(), b + (pair + 1).load()
+            filters = [
+                [(weights + (k.b_step * t + c * PANEL)).vector() for c in range(self.width)] for t in range(self.run)
+            ]
+            for place in range(self.positions):
+                taps = [(j, place - j * self.step) for j in range(self.rows)]
+                through = [(j, t) for j, t in taps if 0 <= t < self.run]
+                seen = channels(k, at + k.x_step * place, v, self.width) if through else []
+                for j, t in through:
+                    for value, weight in zip(seen, filters[t], strict=True):
+                        sums[j].set(k.fma(value, weight, sums[j].get()))
+        rest = None if left is None else left - v * lanes
+        finish(k, self.epilogue, [[total] for total in sums], y, tile * self.rows, stack, column + v * lanes, rest)
 
-    def _ask_for_next(self, k: Kernel, x: Pointer, y: Pointer, first: Expr, column: Expr, tap: Expr) -> None:
-        """Prefetch what the next tile reads through its last tap, new to it alone, and where it writes.
+    def _ask_for_next(self, k: Kernel, x: Pointer, y: Pointer, tile: Expr, column: Expr) -> None:
+        """Prefetch what the next tile reads through its last run of taps, new to it alone, and where it writes.
 
         A tile is too short, and its lines too far apart, for the processor to see them coming.
         """
-        following = k.minimum(first // self.rows + 1, k.tiles - 1) * self.rows
-        at = (k.red + tap * 2).load() + column
+        following = k.minimum(tile + 1, k.tiles - 1)
+        stop = (k.reach + (following * 4 + 1)).load()
+        at = (k.red + k.select(stop > 0, stop - 1, k.lift(0)) * 2).load()
+        origin = x + ((k.row + following * self.rows).load() + at + column)
+        for place in range(self.run - 1, self.positions):
+            (origin + k.x_step * place).prefetch()
         for j in range(self.rows):
-            (x + ((k.row + (following + j)).load() + at)).prefetch()
-            (y + ((k.out + (following + j)).load() + column)).prefetch(write=True)
+            (y + ((k.out + (following * self.rows + j)).load() + column)).prefetch(write=True)
 
 
 def channels(k: Kernel, at: Pointer, v: int, width: int) -> list[Expr]:

@@ -27,11 +27,15 @@ def tile_shape(target: Target, columns: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Gemm:
-    """Register tile, how many steps of a run follow each other, and what is done with a sum before it is stored."""
+    """Register tile, how many steps of a run follow each other, and what is done with a sum before it is stored.
+
+    With `ahead`, a tile asks for the lines of the next one: short tiles, whose lines lie far apart.
+    """
 
     rows: int
     vectors: int
     unroll: int
+    ahead: bool
     epilogue: Formula
 
     @property
@@ -82,6 +86,11 @@ class Gemm:
         sums = [[k.variable(k.constant(0.0)) for _ in range(self.vectors)] for _ in rows]
         reach = k.reach + first // self.rows * 4
         start, stop = (reach + 2).load(), (reach + 3).load()
+        if self.ahead:
+            following = k.minimum(first // self.rows + 1, k.tiles - 1) * self.rows
+            for j in range(self.rows):
+                (x + (k.row + (following + j)).load()).prefetch()
+                (y + ((k.out + (following + j)).load() + column)).prefetch(write=True)
         with k.range((reach + 1).load(), reach.load()) as o:
             pair = k.red + o * 2
             at, offset = pair.load(), (pair + 1).load()
