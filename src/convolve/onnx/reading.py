@@ -30,7 +30,8 @@ WEIGHTS: dict[str, tuple[int, ...]] = {
     "PRelu": (1,),
 }
 """Inputs of operators that are weights, whatever their size."""
-LIKELY: dict[str, tuple[int, ...]] = dict.fromkeys(("Add", "Sub", "Mul", "Div", "MatMul"), (0, 1))
+PREPARING = ("Add", "Sub", "Mul", "Div")
+LIKELY: dict[str, tuple[int, ...]] = dict.fromkeys((*PREPARING, "MatMul"), (0, 1))
 """Inputs that are weights if they have more than one element."""
 
 
@@ -99,10 +100,11 @@ class _Reader:
         for port in outputs:
             read_by.setdefault(port.name, []).append(("", 0))
         numbers, stored = [], []
+        prepared = self._prepared(nodes, inputs)
         for name, users in read_by.items():
             if name in self.constants:
                 array = self.constants[name]
-                if _is_weight(array, users):
+                if _is_weight(array, users) and name not in prepared:
                     stored.append(Stored(name, array.shape))
                 else:
                     numbers.append(number_of(name, array))
@@ -137,6 +139,18 @@ class _Reader:
             else:
                 kept.append(node)
         return kept
+
+    def _prepared(self, nodes: Sequence[Node], inputs: Sequence[Port]) -> set[str]:
+        """Constants that inputs are brought to the range of a net with: preprocessing, which is not learnt."""
+        raw, found = {p.name for p in inputs}, set[str]()
+        for node in nodes:
+            if node.op not in (*PREPARING, "Cast", "Identity", "Transpose") or not raw.intersection(node.inputs):
+                continue
+            others = [name for name in node.inputs if name not in raw]
+            if all(name in self.constants and self.constants[name].size <= SMALL for name in others):
+                raw.update(node.outputs)
+                found.update(others)
+        return found
 
     def _needed(self, nodes: Sequence[Node], outputs: Sequence[Port]) -> list[Node]:
         """The nodes on which the outputs depend."""

@@ -52,6 +52,13 @@ def _selu(node: Node, x: Value) -> Value:
     return ops.where(ops.greater(x, 0.0), x * gamma, ops.expm1(ops.minimum(x, 0.0)) * (alpha * gamma))
 
 
+def _hard_sigmoid(node: Node, x: Value) -> Value:
+    alpha, beta = node.number("alpha", 0.2), node.number("beta", 0.5)
+    if not alpha > 0:
+        return _clamped(x * alpha + beta, 0.0, 1.0)
+    return _clamped(x + beta / alpha, 0.0, 1 / alpha) * alpha  # as the layer has it
+
+
 def _shrink(node: Node, x: Value) -> Value:
     lambd, bias = node.number("lambd", 0.5), node.number("bias", 0.0)
     small = ops.where(ops.less(x, -lambd), x + bias, 0.0)
@@ -84,7 +91,7 @@ UNARY: dict[str, Unary] = {
     "Softplus": lambda n, x: ops.softplus(x),
     "Reciprocal": lambda n, x: 1.0 / x,
     "ThresholdedRelu": lambda n, x: ops.where(ops.greater(x, n.number("alpha", 1.0)), x, 0.0),
-    "HardSigmoid": lambda n, x: _clamped(x * n.number("alpha", 0.2) + n.number("beta", 0.5), 0.0, 1.0),
+    "HardSigmoid": _hard_sigmoid,
     "Softsign": lambda n, x: x / (ops.absolute(x) + 1.0),
     "Swish": lambda n, x: x * ops.sigmoid(x * n.number("alpha", 1.0)),
     "Celu": _celu,

@@ -13,6 +13,7 @@ from convolve.graph import apply
 from convolve.layers.imported import folding
 from convolve.layers.imported.site import Operand, Result, Site, handles
 from convolve.layers.imported.tensor import Tensor
+from convolve.layers.imported.windows import maps_last
 from convolve.ops.resample import Map, Resample, mapped
 
 PADDINGS = {"constant": "constant", "reflect": "reflect", "edge": "edge", "wrap": "wrap"}
@@ -173,6 +174,7 @@ def _resized(
         rows = _rows(s, mode, nearest, where, n, factor)
         kept = tuple(() if out else row for row, out in zip(rows, outside, strict=True))
         maps[d] = _named(mode, Map("table", n, m, rows=kept))
+    t = maps_last(t) if t.rank > 2 and min(maps, default=0) > 1 else t
     return resampled(t, maps, s.node.number("extrapolation_value", 0.0))
 
 

@@ -28,6 +28,11 @@ def channels_last(t: Tensor) -> Value:
     return t.arranged([(d,) for d in last(t.rank)])
 
 
+def maps_last(t: Tensor) -> Tensor:
+    """The same map, its channels last: its numbers are then those of convolve's own layers to the last bit."""
+    return Tensor.laid(channels_last(t), last(t.rank), t.dtype)
+
+
 @handles("Conv")
 def _conv(s: Site, x: Operand, w: Operand, b: Operand | None = None) -> Result:
     t = s.tensor(x)
@@ -111,7 +116,7 @@ def _pool(s: Site, x: Operand) -> Result:
 
 @handles("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
 def _global(s: Site, x: Operand) -> Result:
-    t = s.tensor(x)
+    t = maps_last(s.tensor(x))
     axes = tuple(a for d in range(2, t.rank) for a in t.dims[d])
     if s.node.op == "GlobalAveragePool":
         y = ops.mean(t.value, axes)
