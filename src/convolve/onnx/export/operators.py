@@ -419,9 +419,14 @@ def padded(draft: Draft, tensor: str, pads: Pads, name: str | None = None, fill:
     return draft.node("Pad", [tensor, listed, draft.number(fill)], name)
 
 
+def fits(window: Window) -> bool:
+    """Whether runtimes take a pool's pads: these must be smaller than the kernel, whatever its dilation."""
+    return all(max(pair) < k for pair, k in zip(window.pads, window.kernel, strict=True))
+
+
 def outside(draft: Draft, tensor: str, window: Window, fill: float) -> tuple[str, Pads]:
-    """A pool's input, and its pads: runtimes refuse pads as large as the kernel, so those are written as a Pad."""
-    if all(max(pair) < k for pair, k in zip(window.pads, window.kernel, strict=True)):
+    """A pool's input, and its pads: those that runtimes refuse are written as a Pad."""
+    if fits(window):
         return tensor, window.pads
     return padded(draft, tensor, window.pads, fill=fill), ((0, 0),) * window.rank
 
@@ -436,7 +441,7 @@ def _pool(draft: Draft, value: Value, name: str) -> None:
         tensor, pads = outside(draft, tensor, window, -math.inf)
         attributes = {"kernel_shape": window.kernel, "strides": window.stride, "dilations": window.dilation}
         tensor = draft.node("MaxPool", [tensor], name, **attributes, pads=pads_of(pads))
-    elif max(window.dilation) > 1:
+    elif max(window.dilation) > 1 and (draft.opset < 19 or not fits(window)):
         tensor = _sums(draft, tensor, x.shape[-1], window)
         tensor = draft.node("Div", [tensor, _numbers(draft, op.divisor(x.shape[1:-1]))], name)
     else:
@@ -455,6 +460,7 @@ def _means(draft: Draft, tensor: str, op: Pool, name: str | None) -> str:
         pads = tuple((lo - a, hi - b) for (lo, hi), (a, b) in zip(pads, op.counted, strict=True))
         counts = False
     attributes = {"kernel_shape": window.kernel, "strides": window.stride, "pads": pads_of(pads)}
+    attributes |= {"dilations": window.dilation} if max(window.dilation) > 1 else {}
     return draft.node("AveragePool", [tensor], name, **attributes, count_include_pad=int(counts))
 
 
