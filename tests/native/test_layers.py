@@ -213,6 +213,7 @@ EXAMPLES: dict[str, list[tuple[Layer, Shape]]] = {
         (InstanceNorm(), (9, 6)),
         (InstanceNorm(affine=True, epsilon=1e-3), (5, 4, 17)),
         (InstanceNorm(affine=True), (3, 2, 5, 8)),
+        (InstanceNorm(), (7, 6, 1)),
         (Sequential(Conv(16, 3), InstanceNorm(), ReLU(), Conv(3, 3)), (6, 5, 2)),
     ],
     "LayerNorm": [

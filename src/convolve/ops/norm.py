@@ -225,6 +225,9 @@ def group_moments(x: Value, groups: int) -> tuple[Value, Value]:
     """Mean and biased variance of each group of a sample's channels over all positions, for each of its channels."""
     batch, *size, channels = x.shape
     grouped, kept = (batch, groups, channels // groups), (batch, *(1 for _ in size), channels)
+    if size and channels == 1:  # one row, which many lanes sum
+        mean, variance = moments(reshape_to(x, (batch, x.size // batch)), (1,))
+        return reshape_to(mean, kept), reshape_to(variance, kept)
     if size:
         mean, variance = moments(x, range(1, len(x.shape) - 1))
         if groups == channels:

@@ -14,9 +14,10 @@ from convolve.layers.imported import folding
 from convolve.layers.imported.graph import Node
 from convolve.layers.imported.site import Operand, Result, Site, handles, numbers
 from convolve.layers.imported.tensor import Tensor
-from convolve.layers.imported.windows import channels_last, last
+from convolve.layers.imported.windows import channels_last, last, maps_last
 from convolve.layers.norms import batch_norm
 from convolve.ops.convolution import convolve
+from convolve.ops.norm import group_normalize, normalize
 from convolve.ops.reduce import reshape_to
 from convolve.ops.softmax import LogSoftmax, Softmax
 from convolve.window import Window
@@ -52,46 +53,52 @@ def mean_over(value: Value, axes: Sequence[int]) -> Value:
     return reshape_to(ops.mean(value, axes), kept)
 
 
-def normalised(value: Value, axes: Sequence[int], epsilon: float) -> Value:
-    """(x - mean) / sqrt(variance + epsilon), both over some axes."""
-    centred = value - mean_over(value, axes)
-    return centred / ops.sqrt(mean_over(ops.square(centred), axes) + epsilon)
-
-
 @handles("InstanceNormalization")
 def _instance_norm(s: Site, x: Operand, scale: Operand, shift: Operand) -> Result:
     t = s.tensor(x)
     value = channels_last(t)
-    y = normalised(value, range(1, t.rank - 1), s.node.number("epsilon", 1e-5))
-    y = y * s.array(scale, "scale", [(0,)], decay=False) + s.array(shift, "shift", [(0,)], decay=False)
-    return Tensor.laid(y, last(t.rank))
+    learnt = [s.array(w, role, [(0,)], decay=False) for w, role in ((scale, "scale"), (shift, "shift"))]
+    return Tensor.laid(group_normalize(value, t.shape[1], s.node.number("epsilon", 1e-5), *learnt), last(t.rank))
 
 
 @handles("GroupNormalization")
 def _group_norm(s: Site, x: Operand, scale: Operand, shift: Operand) -> Result:
     t = s.tensor(x)
-    value, groups = channels_last(t), s.node.integer("num_groups", 1)
-    *outer, channels = value.shape
-    if channels % groups:
+    value, groups, channels = channels_last(t), s.node.integer("num_groups", 1), t.shape[1]
+    if groups < 1 or channels % groups:
         raise ShapeError(f"num_groups must divide the {channels} channels. Received: num_groups={groups}")
-    apart = reshape_to(value, (*outer, groups, channels // groups))
-    found = normalised(apart, (*range(1, t.rank - 1), t.rank), s.node.number("epsilon", 1e-5))
-    y = reshape_to(found, value.shape)
     each = channels // groups if scale.shape == (groups,) != (channels,) else 1
+    learnt = []
     for w, role in ((scale, "scale"), (shift, "shift")):
         weight = s.array(w, role, [(0,)], decay=False)
         if each > 1:  # opset 18: one number a group
             weight = reshape_to(ops.broadcast(reshape_to(weight, (groups, 1)), (groups, each)), (channels,))
-        y = y * weight if role == "scale" else y + weight
-    return Tensor.laid(y, last(t.rank))
+        learnt.append(weight)
+    return Tensor.laid(group_normalize(value, groups, s.node.number("epsilon", 1e-5), *learnt), last(t.rank))
+
+
+def _normalised_last(t: Tensor, first: int) -> Tensor:
+    """The dimensions from `first` on behind the others; all of a map are as well with its channels last."""
+    if first == 1 and t.rank > 2:
+        return maps_last(t)
+    axes = [a for d in range(first, t.rank) for a in t.dims[d]]
+    behind = min(axes, default=0) >= len(t.value.shape) - len(axes)
+    return t if behind else Tensor.plain(t.in_order(), t.dtype)
 
 
 @handles("LayerNormalization", "RMSNormalization")
 def _layer_norm(s: Site, x: Operand, scale: Operand, shift: Operand | None = None) -> Result:
-    t = s.tensor(x)
+    t, epsilon = s.tensor(x), s.node.number("epsilon", 1e-5)
     first = folding.axis_of(s.node, t.rank, -1)
+    if s.node.op == "LayerNormalization" and not any(s.node.outputs[1:]):
+        t = _normalised_last(t, first)
+        [_, weight], t = s.aligned([t, scale], "scale")
+        bias: Value | float = 0.0
+        if shift is not None:
+            [_, bias], t = s.aligned([t, shift], "bias")
+        axes = sorted(a for d in range(first, t.rank) for a in t.dims[d])
+        return t.like(normalize(t.value, axes, epsilon, weight, bias))
     axes = [a for d in range(first, t.rank) for a in t.dims[d]]
-    epsilon = s.node.number("epsilon", 1e-5)
     mean = mean_over(t.value, axes)
     centred = t.value - mean if s.node.op == "LayerNormalization" else t.value
     spread = ops.sqrt(mean_over(ops.square(centred), axes) + epsilon)

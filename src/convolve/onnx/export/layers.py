@@ -34,7 +34,7 @@ from convolve.layers import (
     PReLU,
     Scope,
 )
-from convolve.onnx.export.draft import Draft, Order, Scan, first, last
+from convolve.onnx.export.draft import Dims, Draft, Order, Scan, first, last
 from convolve.onnx.export.operators import convolution, outside, pads_of, product, transposed, write
 from convolve.window import resolve
 
@@ -133,39 +133,51 @@ def _batch_norm(draft: Draft, layer: BatchNorm, at: Written) -> bool:
 
 @_writes(GroupNorm)
 def _group_norm(draft: Draft, layer: GroupNorm, at: Written) -> bool:
-    rank = len(at.x.shape)
-    if draft.opset < 21 or rank < 3:
-        return False  # before, the operator took a scale for each group
-    inputs = [draft.at(at.x, first(rank)), *(draft.at(at.leaf(name), last(1)) for name in ("scale", "shift"))]
-    attributes = {"epsilon": float(layer.epsilon), "num_groups": layer.groups}
-    draft.put(at.result, draft.node("GroupNormalization", inputs, draft.path, **attributes), first(rank))
+    rank, channels, epsilon = len(at.x.shape), at.x.shape[-1], float(layer.epsilon)
+    order, [scale, shift] = first(rank), [at.leaf(name) for name in ("scale", "shift")]
+    x = draft.at(at.x, order)
+    if draft.opset >= 21 and rank > 2:
+        inputs = [x, *(draft.at(w, last(1)) for w in (scale, shift))]
+        made = draft.node("GroupNormalization", inputs, draft.path, num_groups=layer.groups, epsilon=epsilon)
+    else:  # before, the operator took a scale for each group: each becomes an instance of a channel
+        grouped = draft.node("Reshape", [x, draft.integers(0, layer.groups, -1)])
+        normal = draft.node("InstanceNormalization", [grouped, *_plain(draft, layer.groups)], epsilon=epsilon)
+        normal = draft.node("Reshape", [normal, draft.integers(0, channels, *at.x.shape[1:-1])])
+        scaled = draft.node("Mul", [normal, draft.operand(scale, rank, order)])
+        made = draft.node("Add", [scaled, draft.operand(shift, rank, order)], draft.path)
+    draft.put(at.result, made, order)
     return True
 
 
 @_writes(InstanceNorm)
 def _instance_norm(draft: Draft, layer: InstanceNorm, at: Written) -> bool:
-    rank, channels = len(at.x.shape), at.x.shape[-1]
-    if layer.affine:
-        learnt = [draft.at(at.leaf(name), last(1)) for name in ("scale", "shift")]
-    else:
-        arrays = {"scale": np.ones(channels, np.float32), "shift": np.zeros(channels, np.float32)}
-        learnt = [draft.initialiser(array, draft.inner(name)) for name, array in arrays.items()]
-    inputs = [draft.at(at.x, first(rank)), *learnt]
+    order = first(len(at.x.shape))
+    learnt = [draft.at(at.leaf(name), last(1)) for name in ("scale", "shift")] if layer.affine else None
+    inputs = [draft.at(at.x, order), *(learnt or _plain(draft, at.x.shape[-1]))]
     made = draft.node("InstanceNormalization", inputs, draft.path, epsilon=float(layer.epsilon))
-    draft.put(at.result, made, first(rank))
+    draft.put(at.result, made, order)
     return True
+
+
+def _plain(draft: Draft, channels: int) -> list[str]:
+    """Scale and shift that do nothing, where an operator insists on them."""
+    arrays = {"scale": np.ones(channels, np.float32), "shift": np.zeros(channels, np.float32)}
+    return [draft.initialiser(array, draft.inner(name)) for name, array in arrays.items()]
 
 
 @_writes(LayerNorm)
 def _layer_norm(draft: Draft, layer: LayerNorm, at: Written) -> bool:
-    rank, scale, shift = len(at.x.shape), at.leaf("scale"), at.leaf("shift")
-    order: Order = draft.order(at.x) if rank == 2 else last(rank)
-    own = order if isinstance(order, Scan) else last(len(scale.shape))
-    axes = layer.over(at.scope, at.x)
-    if axes != tuple(range(axes[0], rank)):
-        return False  # the operator takes all axes behind the first
-    inputs = [draft.at(at.x, order), draft.at(scale, own), draft.at(shift, own)]
-    attributes = {"epsilon": float(layer.epsilon), "axis": axes[0]}
+    """The operator takes the last dimensions: those of one order or another are the axes."""
+    rank, axes, made = len(at.x.shape), layer.over(at.scope, at.x), draft.order(at.x)
+    order: Order = made
+    own: Order = made
+    if not isinstance(made, Scan):
+        rest = tuple(d for d in range(rank) if d not in axes)
+        orders = (made, first(rank), last(rank), Dims((*rest, *axes)))
+        order = next(o for o in orders if {*o.order[-len(axes) :]} == {*axes})
+        own = Dims(tuple(axes.index(d) for d in order.order[-len(axes) :]))
+    inputs = [draft.at(at.x, order), *(draft.at(at.leaf(name), own) for name in ("scale", "shift"))]
+    attributes = {"epsilon": float(layer.epsilon), "axis": rank - len(axes)}
     draft.put(at.result, draft.node("LayerNormalization", inputs, draft.path, **attributes), order)
     return True
 
