@@ -25,8 +25,12 @@ BLOCK_BYTES = 256 * 1024
 WORTHWHILE = 0.92
 """Share of a product's work from which on leaving out the taps that meet only margin is not worth smaller tiles."""
 PIECE_FLOPS = 500_000
+PIECE_BYTES = 256 * 1024
+"""Filters worth a piece of their own where few positions share them: in a dense layer, for one image."""
 ROWS_ALONG = (7, 4, 1)
 """Rows that a tile of a depthwise convolution may have: few, so that kernels stay few."""
+FAR_BYTES = 1024 * 1024
+"""What groups share lines of, from where on it no longer lies in the second cache."""
 SHORT = 288
 """Multiply-adds of an output of a group up to which tiles ask for each other's lines."""
 
@@ -155,12 +159,14 @@ def _span_of(
     order, reach = _tiles(axes, together, rows, len(reductions), run, run > channels)
     tables = _Tables.of(group, low, x, axes, y, together, order, reach, column)
     reduction = len(reductions) * run
-    spec = Gemm(rows, vectors, _unroll(run), groups > 1 and reduction <= SHORT, tables.epilogue)
+    ahead = groups > 1 and reduction <= SHORT and 4 * x.memory.size > FAR_BYTES
+    spec = Gemm(rows, vectors, _unroll(run), ahead, tables.epilogue)
     panel_size = math.prod(a.kernel for a in axes) * channels * PANEL
     stacks = y.shape[0] // together
     flops = 2 * y.shape[0] * math.prod(a.positions for a in axes) * groups * columns * reduction
+    wanted = max(flops // PIECE_FLOPS, 4 * panel_size * panel_count(columns) // PIECE_BYTES)
     tile_blocks, panel_blocks = _blocks(
-        stacks * groups, len(reach), rows, x.shape[-1], panel_size, panel_count(columns), flops
+        stacks * groups, len(reach), rows, x.shape[-1], panel_size, panel_count(columns), wanted
     )
     arguments = tables.arguments | {
         "red": table(reductions),
@@ -283,7 +289,10 @@ def _tiles(
     if merged:
         for column, edge in enumerate(axes[-1].reach()):
             need[..., 2 + column] = edge * (run // len(axes[-1].taps))
-    kinds, member = np.unique(need.reshape(-1, 4), axis=0, return_inverse=True)
+    # Rows of four small numbers are told apart as one number each: far quicker to sort.
+    key = np.ravel_multi_index(need.reshape(-1, 4).T, (outer + 1, outer + 1, run + 1, run + 1))
+    _, first, member = np.unique(key, return_index=True, return_inverse=True)
+    kinds = need.reshape(-1, 4)[first]
     member = np.tile(member.reshape(-1), together)
     order, reach = [], []
     for i, kind in enumerate(kinds):
@@ -297,14 +306,16 @@ def _tiles(
 
 
 def _blocks(
-    stacks: int, tiles: int, rows: int, channels: int, panel_size: int, panels: int, flops: int
+    stacks: int, tiles: int, rows: int, channels: int, panel_size: int, panels: int, wanted: int
 ) -> tuple[int, int]:
     """How a product is cut into pieces: blocks of tiles and of panels for each stack of images (and group of channels).
+
+    So many are `wanted`, for their operations or for the filters they read.
 
     A block's rows stay in the second cache while the panels pass by. Where the filters are larger than the rows,
     pieces take panels of their own instead.
     """
-    wanted = max(1, min(MOST_PIECES, flops // PIECE_FLOPS))
+    wanted = max(1, min(MOST_PIECES, wanted))
     least = -(-tiles // max(1, BLOCK_BYTES // (4 * channels * rows)))
     if panels == 1 or panel_size * panels <= tiles * rows * channels:
         return min(tiles, max(least, -(-wanted // stacks))), 1
