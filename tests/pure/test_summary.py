@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers import Array
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,6 +49,7 @@ from convolve.graph import Graph, Value, differentiate, evaluate, leaf
 from convolve.native.kernels.pointwise import Pointwise
 from convolve.network import Forward, Network, build
 from convolve.passes import compile_graph
+from convolve.program import Buffer, Memory
 from convolve.view.summary import Summary, receptive_fields, summarise
 
 Shape = tuple[int, ...]
@@ -112,6 +116,45 @@ def test_multiply_adds_are_those_of_the_compiled_program(name: str) -> None:
         assert flops == 2 * batch * found.multiply_adds
 
 
+SMALL: dict[str, Shape] = {"m5": (1800, 1), "cnn3d": (9, 8, 10, 1), "unet": (16, 24, 3)}
+NARROW: dict[str, Any] = {name: {"hidden": 32} for name in ("vgg11", "vgg13", "vgg16", "vgg19")}
+
+
+def small(name: str) -> tuple[Layer, Shape]:
+    """A net of the zoo that takes little time, for an input that does."""
+    entry = zoo.by_name(name)
+    cut = (*(min(n, 32) for n in entry.input_shape[:-1]), entry.input_shape[-1])
+    return entry.make(**NARROW.get(name, {})), SMALL.get(name, cut)
+
+
+class Counted(np.ndarray):
+    """An array that counts the multiplications of the matrix products it goes into."""
+
+    multiplications = 0
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        plain = [np.asarray(a) for a in inputs]
+        made = getattr(ufunc, method)(*plain, **options)
+        if ufunc is np.matmul:
+            Counted.multiplications += made.size * plain[0].shape[-1]
+        return made
+
+
+@pytest.mark.parametrize("name", zoo.NETS)
+def test_multiply_adds_are_those_that_the_definitions_make(name: str) -> None:
+    """Every product of a filter with the plain references, counted while they run."""
+    net, input_shape = small(name)
+    network = build(net, input_shape, 1)
+    feeds: dict[str, Array] = {"x": np.ones((1, *input_shape), np.float32)}
+    for key, spec in network.construction.parameters.items():
+        feeds[key] = np.ones(spec.shape, np.float32).view(Counted)
+    feeds |= network.construction.statistics
+    Counted.multiplications = 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        evaluate([network.output], feeds)
+    assert Counted.multiplications == summarise(net, input_shape).multiply_adds
+
+
 @pytest.mark.parametrize("name", zoo.NETS)
 def test_a_block_counts_what_is_in_it_and_the_net_what_is_in_its_rows(name: str) -> None:
     found = summary(name)
@@ -127,7 +170,32 @@ def test_a_block_counts_what_is_in_it_and_the_net_what_is_in_its_rows(name: str)
 def test_activations_are_counted_once_and_views_take_nothing() -> None:
     net = Sequential(Conv(8, 3), ReLU(), Residual(Conv(8, 3)), Reshape((36, 8)), Flatten(), Dense(10))
     found = summarise(net, (6, 6, 1))
-    assert found.activation_bytes == 4 * (2 * 6 * 6 * 8 + 6 * 6 * 8 + 10)
+    assert found.activation_bytes == 4 * (2 * 6 * 6 * 8 + 2 * 6 * 6 * 8 + 10)
+
+
+def test_concatenations_take_what_does_not_lie_in_them_already() -> None:
+    x = Input()
+    a, b = Conv(2, 3)(x), Conv(3, 3)(x)
+    first = Concat()(a, b)
+    again = Concat()(first, a, x)
+    net = Net(x, Concat()(Flatten()(again), Flatten()(a)))
+    ab, again_again, flat = 2 + 3, 2 + 1, 5 + 2 + 1 + 2
+    assert summarise(net, (6, 1)).activation_bytes == 4 * 6 * (ab + again_again + flat)
+
+
+def taken(outputs: Mapping[str, Buffer]) -> int:
+    """Bytes of all elements of these buffers, each place counted once."""
+    places: dict[Memory, Array] = {b.memory: np.zeros(b.memory.size, bool) for b in outputs.values()}
+    for buffer in outputs.values():
+        steps = [np.arange(n) * stride for n, stride in zip(buffer.shape, buffer.strides, strict=True)]
+        places[buffer.memory][buffer.start + functools.reduce(np.add.outer, steps)] = True
+    return 4 * int(sum(place.sum() for place in places.values()))
+
+
+@pytest.mark.parametrize("name", zoo.NETS)
+def test_activations_are_the_memory_of_a_program_that_keeps_them(name: str) -> None:
+    outputs = {row.path: row.output for row in built(name).construction.rows}
+    assert taken(compile_graph(Graph(outputs), fused=False).outputs) == summary(name).activation_bytes
 
 
 def test_a_layer_of_ones_own_is_counted_by_its_ops() -> None:
@@ -179,6 +247,29 @@ def test_pads_are_those_of_padding_layers_too() -> None:
 def test_positions_that_no_window_reads_are_counted() -> None:
     net = Sequential(MaxPool((2, 3)), Conv(4, 1, stride=2, padding=0), Conv(2, 3, stride=2, padding=1), ReLU())
     assert [row.unread for row in summarise(net, (15, 13, 1)).rows] == [(1, 1), (3, 2), (0, 0), None]
+
+
+def unread(layer: Layer, size: Shape) -> Shape:
+    """Positions that the gradient of a window's sum does not reach, per dimension, where all weights are one."""
+    one = build(layer, (*size, 1), 1)
+    feeds = {key: np.ones(spec.shape) for key, spec in one.construction.parameters.items()}
+    slope = differentiate(ops.sum(one.output), [one.input])
+    [gradient] = evaluate(slope, feeds | {"x": np.ones(one.input.shape)})
+    seen = np.nonzero(gradient)[1:-1]
+    return tuple(n - len(np.unique(places)) for n, places in zip(size, seen, strict=True))
+
+
+@pytest.mark.parametrize("name", zoo.NETS)
+def test_unread_positions_are_those_without_a_gradient(name: str) -> None:
+    """Of one filter over one channel, and of means, which read as maxima do."""
+    for made, found in zip(built(name).construction.rows, summary(name).rows, strict=True):
+        size = made.inputs[0].shape[1:-1]
+        if isinstance(made.layer, Conv):
+            assert found.unread == unread(replace(made.layer, filters=1, groups=1), size)
+        elif isinstance(made.layer, MaxPool):
+            pool = made.layer
+            mean = AvgPool(pool.pool_size, pool.stride, pool.padding, dilation=pool.dilation, ceil_mode=pool.ceil_mode)
+            assert found.unread == unread(mean, size)
 
 
 # receptive fields
@@ -328,9 +419,10 @@ def test_receptive_fields_of_any_stack(layers: Sequence[Layer], size: int) -> No
 
 
 def test_receptive_fields_of_known_nets() -> None:
-    fields = {row.path: row.receptive_field for row in summary("resnet18").rows}
-    assert fields["max_pool1"] == (11, 11)
-    assert fields["layer4_1"] == (435, 435)  # Araujo et al., 2019, table 1
+    resnet18, vgg16 = ({row.path: row.receptive_field for row in summary(name).rows} for name in ("resnet18", "vgg16"))
+    assert resnet18["max_pool1"] == (11, 11)
+    assert resnet18["layer4_1"] == (435, 435)  # Araujo et al., 2019, table 1
+    assert vgg16["max_pool5"] == (212, 212)  # likewise
     assert summarise(Dense(10), (784,)).rows[0].receptive_field == ()
 
 

@@ -74,7 +74,10 @@ class Summary:
     parameters: int
     multiply_adds: int
     activation_bytes: int
-    """What the outputs of all layers take for one sample; a view of another's (`Flatten`) takes nothing."""
+    """What the outputs of all layers take for one sample.
+
+    A view of another's (`Flatten`) takes nothing, what is concatenated lies in the concatenation.
+    """
 
     @property
     def parameter_bytes(self) -> int:
@@ -177,9 +180,20 @@ def _parameters(values: Sequence[Value]) -> int:
 
 
 def _activations(rows: Sequence[layers.Row]) -> int:
-    parents = {row.path.rpartition(".")[0] for row in rows}
-    own = {row.output.serial: row.output for row in rows if row.path not in parents}
-    return FLOAT * sum(v.size for v in own.values() if not isinstance(v.op, Reshape))
+    """Each value counts once. A concatenation takes but what does not lie in it already, computed in its place."""
+    made = {row.output.serial for row in rows}
+    placed = {v.serial for v in (row.output for row in rows) if isinstance(v.op, Reshape)}
+    total = 0
+    for value in topological([row.output for row in rows]):
+        if value.serial not in made or isinstance(value.op, Reshape):
+            continue
+        if not isinstance(value.op, Concat):
+            total += value.size
+            continue
+        for part in value.inputs:
+            total += part.size if part.serial in placed or part.serial not in made else 0
+            placed.add(part.serial)
+    return FLOAT * total
 
 
 def multiply_adds(value: Value) -> int:
