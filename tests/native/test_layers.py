@@ -833,7 +833,8 @@ def specs_of(name: str, batch: int, training: bool) -> set[Any]:
     network = Sketch(entry.make(), entry.input_shape)
     graph: Any = Graph({"output": network.forward(batch).output}, prediction=True)
     if training:
-        x, y = np.empty((batch, *entry.input_shape), np.float32), np.empty(batch, np.int32)
+        x = np.empty((batch, *entry.input_shape), np.float32)
+        y = np.empty((batch, *network.output_shape[:-1]), np.int32)
         graph = Trainer(network, "cross_entropy", optim.SGD(0.1, momentum=0.9)).executable(x, y)
     program = compile_graph(graph)
     return {call.spec for call in (*program.preparation, *program.calls)}
@@ -848,7 +849,13 @@ KERNELS = {
     "resnet20": (22, 44),
     "resnet32": (22, 44),
     "resnet18": (23, 48),
-    "resnet34": (23, 48),
+    "resnet34": (24, 48),
+    "resnet50": (21, 46),
+    "squeezenet": (13, 34),
+    "mobilenet_v2": (18, 44),
+    "m5": (14, 37),
+    "cnn3d": (16, 41),
+    "unet": (14, 38),
 }
 
 
