@@ -128,6 +128,21 @@ class Window:
             pads.append((lo, hi + more if room + more < n + lo else hi))
         return replace(self, pads=tuple(pads))
 
+    def painting(self, positions: tuple[int, ...], size: tuple[int, ...]) -> tuple[Window, tuple[int, ...]]:
+        """The window over a result of `size` that `positions` of a transposed convolution paint, and how much of it.
+
+        Padding at the high ends becomes what is cut off there; behind what strides can reach nothing is painted.
+
+        >>> Window((3,), (2,), (1,), ((1, 1),)).painting((4,), (8,))
+        (Window(kernel=(3,), stride=(2,), dilation=(1,), pads=((1, 0),)), (8,))
+        """
+        pads, painted = [], []
+        for n, e, s, (lo, _), wanted in zip(positions, self.extent, self.stride, self.pads, size, strict=True):
+            reached = (n - 1) * s + e - lo
+            pads.append((lo, max(0, reached - wanted)))
+            painted.append(min(wanted, reached + s - 1))
+        return replace(self, pads=tuple(pads)), tuple(painted)
+
     def transposed_pads(self, size: tuple[int, ...]) -> Pads:
         """Margins an output gradient needs so that the gradient of the input is a plain gather over it.
 

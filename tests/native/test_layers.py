@@ -186,9 +186,15 @@ EXAMPLES: dict[str, list[tuple[Layer, Shape]]] = {
         (ConvTranspose(4, 3, stride=2, dilation=2, padding="same_lower", groups=2), (3, 4, 6)),
         (ConvTranspose(6, 3, stride=2, padding="same", output_padding=1, groups="depthwise"), (4, 3, 2, 3)),
         (ConvTranspose(2, 1, stride=3, padding="valid"), (3, 2)),
+        (ConvTranspose(3, 2, dilation=3, padding=((1, 0),), output_padding=2), (4, 2)),
+        (ConvTranspose(4, (2, 3), (2, 1), 1, (1, 4), output_padding=(1, 3), groups=2), (4, 3, 6)),
     ],
     "Dense": [(Dense(4), (7,)), (Dense(33, bias=False), (18,))],
-    "Dropout": [(Dropout(0.3), (5,)), (Dropout(), (4, 3, 5)), (Dropout(0.0), (3, 2)), (Dropout(0.9), (2, 3, 2, 3))],
+    "Dropout": [
+        *((Dropout(0.3), (5,)), (Dropout(), (4, 3, 5)), (Dropout(0.0), (3, 2)), (Dropout(0.9), (2, 3, 2, 3))),
+        *((Dropout(0.3, channels=True), shape) for shape in POINTWISE),
+        (Sequential(Conv(16, 3), ReLU(), Dropout(channels=True), Conv(3, 3)), (5, 4, 2)),
+    ],
     "ELU": [(ELU(alpha), shape) for alpha, shape in zip((1.0, 0.5, 2, 1.0), POINTWISE, strict=True)],
     "Expanded": [
         *((saved(Standardise(), shape), shape) for shape in [(4, 3), (5, 4, 2)]),
@@ -470,7 +476,11 @@ def test_a_wrong_kernel_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
         (joined(Concat(axis=-2)), (6,), ["concat1", "axis 0 is the batch", "Received: axis=-2"]),
         (joined(Concat(axis=-4)), (6, 3), ["concat1", "one of their axes", "axis=-4"]),
         (GlobalAvgPool(), (5,), ["global_avg_pool1", "spatial dimension", "Received: input of shape (5,)"]),
-        (Dropout(1.0), (5,), ["dropout1", "from 0 to below 1", "Received: rate=1.0"]),
+        *(
+            (Dropout(rate, whole), (5, 3), ["dropout1", "from 0 to below 1", f"Received: rate={rate}"])
+            for rate in (1.0, -0.1, 2, float("nan"))
+            for whole in (False, True)
+        ),
         (Clip(2, 1), (5,), ["clip1", "low must not be above high", "Received: low=2, high=1"]),
         (Clip(high=float("nan")), (5,), ["clip1", "Received: low=None, high=nan"]),
         (PReLU(float("inf")), (5,), ["prelu1", "a finite number", "Received: init=inf"]),
@@ -535,6 +545,8 @@ def test_a_product_never_takes_the_batch_for_a_dimension() -> None:
         (ConvTranspose(4, 3, stride=2, output_padding=2), (8, 8, 4), r"below the stride.*Received: output_padding=2"),
         (ConvTranspose(4, 3, stride=2, output_padding=-1), (8, 4), r"at least 0.*Received: output_padding=-1"),
         (ConvTranspose(4, 3, stride=2, output_padding=(1, 1)), (8, 4), r"1 dimensions\. Received: output_padding"),
+        (ConvTranspose(4, 3, dilation=2, output_padding=2), (8, 4), r"the dilation \(2,\).*Received: output_padding=2"),
+        (ConvTranspose(4, 1, 3, ((1, 0),), output_padding=2), (1, 4), r"cuts off more than .*Received: padding=\(\("),
         (ConvTranspose(4, 3, padding=5), (4, 4), r"cuts off more than the \(4,\) positions.*Received: padding=5"),
         (ConvTranspose(4, (3, 3)), (4, 4), r"kernel_size has 2 entries"),
         (ConvTranspose(0, 3), (4, 4), r"filters must be at least 1"),
@@ -913,6 +925,33 @@ def test_dropout_keeps_so_many_and_the_mean(rate: float) -> None:
     images = np.corrcoef((y[1:] > 0).ravel(), (y[:-1] > 0).ravel())[0, 1]
     assert max(abs(neighbours), abs(images)) < 0.02
     np.testing.assert_array_equal(model.predict(x[:1]), x[:1])
+
+
+@pytest.mark.parametrize("size", [(30,), (6, 5), (2, 5, 3)])
+def test_dropout_of_channels_is_one_fate_for_all_positions(size: Shape) -> None:
+    rate, batch, channels = 0.3, 200, 96
+    model = Model(Dropout(rate, channels=True), (*size, channels))
+    x = np.abs(normal(batch, *size, channels)) + 1
+    y = in_training(model, x)
+    kept = (y > 0).reshape(batch, -1, channels)
+    assert (kept == kept[:, :1]).all()
+    np.testing.assert_allclose(y[y > 0], x[y > 0] / (1 - rate), rtol=1e-6)
+    spread = np.sqrt(rate * (1 - rate))
+    for axis, count in ((0, batch), (1, channels)):  # each channel over the images, each image over its channels
+        assert np.abs(kept[:, 0].mean(axis) - (1 - rate)).max() < 5 * spread / np.sqrt(count)
+    np.testing.assert_array_equal(in_training(model, x[:3]), y[:3])
+    assert (in_training(model, x, step=1) != y).any()
+    np.testing.assert_array_equal(model.predict(x[:2]), x[:2])
+
+
+def test_the_slope_of_dropout_of_channels_is_what_was_kept() -> None:
+    network = Network(Dropout(0.4, channels=True), (5, 4, 24))
+    forward = network.forward(3, training=True)
+    [slope] = differentiate(ops.sum(forward.output), [forward.input])
+    executable = network.executable("slope", lambda: Graph({"y": forward.output, "slope": slope}))
+    made = network.run(executable, {"x": np.ones((3, 5, 4, 24), np.float32)}, ("y", "slope"))
+    np.testing.assert_array_equal(made["slope"], made["y"])
+    assert 0 < (made["y"] == 0).mean() < 1
 
 
 def test_dropout_depends_on_seed_step_layer_and_sample_alone() -> None:

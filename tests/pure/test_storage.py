@@ -48,6 +48,7 @@ from convolve.layers import (
     Symbol,
 )
 from convolve.layers.expanded import STEPS, Apply, Body, Statistic, Step, Weight
+from convolve.network import Network
 from convolve.ops.dropout import Dropout as DropoutOp
 from convolve.ops.resample import Map
 from convolve.storage import describe, dumps, load, loads, restore, save
@@ -169,6 +170,20 @@ def test_a_functional_net_keeps_names_and_gives_a_layer_used_twice_two_sets_of_p
 
 def test_a_field_that_may_be_left_out_takes_its_default() -> None:
     assert restore({"Conv": {"filters": 2, "kernel_size": [3, 3]}}) == Conv(2, (3, 3))
+    assert restore({"Dropout": {"rate": 0.25, "name": None}}) == Dropout(0.25)
+
+
+def test_parameters_may_begin_with_a_number() -> None:
+    @dataclass(frozen=True)
+    class Own(Layer):
+        name: str | None = None
+
+        def build(self, scope: Any, x: Value) -> Value:  # type: ignore[override]
+            return x * scope.parameter("a", (1,), 0.5) + scope.parameter("b", (1,), "ones")
+
+    again = restore(describe(Sequential(Own()), (3,)))
+    found = Network(again, (3,)).specs
+    assert [spec.init for spec in found.values()] == [0.5, "ones"]
 
 
 CONV = {"filters": 2, "kernel_size": 3}

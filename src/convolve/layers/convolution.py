@@ -46,7 +46,7 @@ class Conv(Layer):
     padding: str | int | Pads = "same"
     dilation: int | tuple[int, ...] = 1
     bias: bool = True
-    init: str = "he_normal"
+    init: str | float = "he_normal"
     groups: int | str = 1
     name: str | None = None
 
@@ -82,7 +82,8 @@ class ConvTranspose(Layer):
         (n - 1) * stride + dilation * (k - 1) + 1 - lo - hi + output_padding
 
     `padding` is what is cut off each end: "valid" for none, an int, (lo, hi) pairs, or "same" and "same_lower", with
-    which it becomes n * stride. `output_padding` adds positions at the high end, fewer than the stride.
+    which it becomes n * stride + output_padding. `output_padding` adds positions at the high end, fewer than the stride
+    or the dilation; those that nothing paints hold the bias.
 
     >>> from convolve import Model
     >>> Model(ConvTranspose(8, 2, stride=2), input_shape=(14, 14, 16)).output_shape
@@ -91,7 +92,7 @@ class ConvTranspose(Layer):
     (29, 1)
 
     Raises:
-        ShapeError: as `Conv`; `output_padding` is not below the stride; more is cut off than there is.
+        ShapeError: as `Conv`; `output_padding` is too large; more is cut off than there is.
     """
 
     filters: int
@@ -101,7 +102,7 @@ class ConvTranspose(Layer):
     dilation: int | tuple[int, ...] = 1
     output_padding: int | tuple[int, ...] = 0
     bias: bool = True
-    init: str = "he_normal"
+    init: str | float = "he_normal"
     groups: int | str = 1
     name: str | None = None
 
@@ -112,25 +113,25 @@ class ConvTranspose(Layer):
         window = resolve(self.kernel_size, self.stride, self.dilation, self.padding, grown)
         extra = self._extra(scope, window)
         if isinstance(self.padding, str) and self.padding != "valid":
-            return window, tuple(n + e for n, e in zip(grown, extra, strict=True))
-        output = tuple(
-            (n - 1) * s + e - lo - hi + more
-            for n, s, e, (lo, hi), more in zip(size, window.stride, window.extent, window.pads, extra, strict=True)
-        )
-        if min(output) < 1:
+            output = tuple(n + e for n, e in zip(grown, extra, strict=True))
+            return window.painting(size, output)[0], output
+        painted = [(n - 1) * s + e for n, s, e in zip(size, window.stride, window.extent, strict=True)]
+        output = tuple(n - lo - hi + more for n, (lo, hi), more in zip(painted, window.pads, extra, strict=True))
+        if min(output) < 1 or any(lo >= n for n, (lo, _) in zip(painted, window.pads, strict=True)):
             raise ShapeError(
                 f"{scope.title}: padding {window.pads} cuts off more than the {size} positions and windows of "
                 f"{window.extent} make; use less. Received: padding={self.padding!r}"
             )
-        return window, output
+        return window.painting(size, output)[0], output
 
     def _extra(self, scope: Scope, window: Window) -> tuple[int, ...]:
         given = self.output_padding
         extra = (given,) * window.rank if isinstance(given, int) else tuple(given)
-        if len(extra) != window.rank or not all(0 <= e < s for e, s in zip(extra, window.stride, strict=False)):
+        below = [max(pair) for pair in zip(window.stride, window.dilation, strict=True)]
+        if len(extra) != window.rank or not all(0 <= e < most for e, most in zip(extra, below, strict=True)):
             raise ShapeError(
-                f"{scope.title}: output_padding must be at least 0 and below the stride {window.stride} in each of "
-                f"{window.rank} dimensions. Received: output_padding={given}"
+                f"{scope.title}: output_padding must be at least 0 and below the stride {window.stride} or the "
+                f"dilation {window.dilation} in each of {window.rank} dimensions. Received: output_padding={given}"
             )
         return extra
 
@@ -162,7 +163,7 @@ class Dense(Layer):
 
     units: int
     bias: bool = True
-    init: str = "he_normal"
+    init: str | float = "he_normal"
     name: str | None = None
 
     def build(self, scope: Scope, *inputs: Value) -> Value:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from convolve import ops
 from convolve.errors import ShapeError
-from convolve.graph import Leaf, Value, apply
+from convolve.graph import Leaf, Value, apply, constant
 from convolve.layers.base import Layer, Scope, one, spatial
 from convolve.ops.dropout import Dropout as DropoutOp
 from convolve.ops.norm import group_normalize, moments, normalize
@@ -169,9 +169,17 @@ class InstanceNorm(Layer):
 
 @dataclass(frozen=True)
 class Dropout(Layer):
-    """In training, zero values with probability `rate`, scale the rest by 1 / (1 - rate) (Srivastava et al., 2014)."""
+    """In training, zero values with probability `rate`, scale the rest by 1 / (1 - rate) (Srivastava et al., 2014).
+
+    With `channels`, all positions of a sample's channel share one fate: neighbours know too much of each other for a
+    single one to be missed (spatial dropout; Tompson et al., 2015).
+
+    Raises:
+        ShapeError: `rate` is not from 0 to below 1.
+    """
 
     rate: float = 0.5
+    channels: bool = False
     name: str | None = None
 
     def build(self, scope: Scope, *inputs: Value) -> Value:
@@ -181,7 +189,12 @@ class Dropout(Layer):
         number = scope.number()
         if not scope.training or self.rate == 0:
             return x
-        return apply(DropoutOp(self.rate, number), x, scope.construction.random)
+        op, random = DropoutOp(self.rate, number), scope.construction.random
+        if not self.channels:
+            return apply(op, x, random)
+        batch, *size, channels = x.shape
+        kept = apply(op, ops.broadcast(constant(1.0), (batch, channels)), random)
+        return x * ops.reshape(kept, (batch, *(1 for _ in size), channels))
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from convolve.ops.layout import concat, cut
 from convolve.ops.pointwise import broadcast
 from convolve.ops.product import Axis, narrow_of, product_of
 from convolve.ops.reduce import reshape_to
+from convolve.ops.resample import pad
 from convolve.ops.winograd import Tiling, gradient_tiling, lower_gradient, lower_product, product_tiling
 from convolve.program import Argument, At, Memory
 from convolve.window import Pads, Window
@@ -337,9 +338,12 @@ def convolve(x: Value, w: Value, window: Window, groups: int = 1) -> Value:
 def transposed(x: Value, w: Value, window: Window, size: tuple[int, ...], groups: int = 1) -> Value:
     """The transposed convolution of x (n, *spatial, channels) with w (channels, *kernel, filters / groups).
 
-    `window` slides over the result, of spatial `size`. Where each channel paints several filters' pictures of its own,
-    it is repeated for each.
+    `window` slides over the result, of spatial `size`; positions behind those that it reaches are zeros. Where each
+    channel paints several filters' pictures of its own, it is repeated for each.
     """
+    window, inner = window.painting(x.shape[1:-1], size)
+    if inner != size:
+        return pad(transposed(x, w, window, inner, groups), tuple((0, m - n) for m, n in zip(size, inner, strict=True)))
     channels, several = x.shape[-1], w.shape[-1]
     if 1 < groups == channels and several > 1:
         repeated = broadcast(reshape_to(x, (*x.shape, 1)), (*x.shape, several))
