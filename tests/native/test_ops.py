@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ from convolve.native.kernels.gemm import Gemm
 from convolve.native.kernels.layout import Fill
 from convolve.native.kernels.pointwise import Pointwise as PointwiseKernel
 from convolve.native.kernels.resample import Resample as ResampleKernel
-from convolve.ops.convolution import Convolution
+from convolve.ops.convolution import Convolution, transposed
 from convolve.ops.norm import moments, normalize
 from convolve.ops.pool import KINDS, Pool, PoolGradient
 from convolve.ops.resample import PADDINGS, RESIZINGS, Map, Resample
@@ -139,6 +140,43 @@ def test_grouped_convolutions() -> None:
     assert {type(spec) for spec in specs} >= {Depthwise, DepthwiseFilterGradient, Gemm, FilterGradient}
     assert len(specs) <= GROUPED_SPECS
     assert statistics.compiled - before <= GROUPED_SPECS
+
+
+TRANSPOSED_SPECS = 56
+
+
+def test_transposed_convolutions() -> None:
+    """Any groups, and any size of the result: cut off at both ends, or with positions behind that nothing paints."""
+    specs: set[Any] = set()
+
+    @given(
+        windows(least=1),
+        st.integers(1, 3),
+        st.sampled_from([1, 1, 2, 3, 17]),
+        st.sampled_from([1, 2, 8]),
+        st.sampled_from([1, 2, 9]),
+        st.data(),
+    )
+    @settings(max_examples=150)
+    def examine(sized: Sized, images: int, groups: int, channels: int, filters: int, data: Any) -> None:
+        window, positions = sized
+        assume(math.prod(positions) <= 600)
+        whole = [(n - 1) * s + e for n, s, e in zip(positions, window.stride, window.extent, strict=True)]
+        lows = tuple(data.draw(st.integers(0, n - 1)) for n in whole)
+        size = tuple(data.draw(st.integers(1, n - lo + 4)) for n, lo in zip(whole, lows, strict=True))
+        window = replace(window, pads=tuple((lo, 0) for lo in lows))
+        feeds = {"x": normal((images, *positions, groups * channels))}
+        feeds["w"] = normal((groups * channels, *window.kernel, filters), 1)
+        x, w = leaf_for("x", feeds["x"]), leaf_for("w", feeds["w"], "parameter")
+        y = transposed(ops.cast(x), w, window, size, groups)
+        assert y.shape == (images, *size, groups * filters)
+        loss, weights = weighted(y)
+        specs.update(check([y, *differentiate(loss, [x, w])], feeds | weights))
+
+    before = statistics.compiled
+    examine()
+    assert len(specs) <= TRANSPOSED_SPECS
+    assert statistics.compiled - before <= TRANSPOSED_SPECS
 
 
 @pytest.mark.parametrize(
