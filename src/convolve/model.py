@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 from convolve.data.arrays import as_classes, as_images, as_shares, as_targets
 from convolve.errors import ConvolveError, FileError, ShapeError
 from convolve.graph import Graph, Shape
-from convolve.layers import Layer
+from convolve.layers import Imported, Layer, Sequential
+from convolve.layers.heads import headed
 from convolve.network import Network, View
 from convolve.onnx.export import DType, Layout, export_onnx
 from convolve.storage import describe, restore
@@ -101,9 +103,12 @@ class Model:
     def parameter_count(self) -> int:
         return sum(int(np.prod(spec.shape)) for spec in self.network.specs.values())
 
-    def summary(self) -> Summary:
-        """A table of the layers: output shape, true pads, parameters, multiply-adds, receptive field. Prints itself."""
-        return summarise(self.net, self.network.bound)
+    def summary(self, audit: bool = False) -> Summary:
+        """A table of the layers: output shape, true pads, parameters, multiply-adds, receptive field. Prints itself.
+
+        With `audit` it says for each layer which rule its padding comes from.
+        """
+        return summarise(self.net, self.network.bound, audit)
 
     def explain(self, batch_size: int = 1, training: bool = False) -> Explanation:
         """Every kernel call of a prediction (or training step): op, algorithm, pieces, share of time, GFLOP/s.
@@ -284,14 +289,92 @@ class Model:
         chosen = losses.resolve(loss)
         return training.gradients(self.network, images, self._target(y, len(images), chosen), chosen)
 
+    # for images, for other classes
+
+    def channels_last(self) -> Model:
+        """A model with the same arrays that takes images (n, height, width, channels), as data sets hold them.
+
+        Nets of ONNX files take them channels first, as a rule; other models come back as they are.
+        """
+        net = self.net.channels_last() if isinstance(self.net, Imported) else self.net
+        if net is self.net:
+            return self
+        bound = self.network.bound
+        return self._as(net, None if bound is None else (*bound[1:], bound[0]), self.network.arrays())
+
+    def behind(self, *layers: Layer, input_shape: Shape) -> Model:
+        """A model of some layers without arrays, a Normalize say, and then this net, whose names begin with "net."."""
+        if not layers:
+            return self._as(self.net, input_shape, self.network.arrays())
+        net: Any = self.net
+        arrays = {key.replace(":", ":net.", 1): array for key, array in self.network.arrays().items()}
+        return self._as(Sequential(*layers, replace(net, name="net")), input_shape, arrays)
+
+    def _as(self, net: Layer, input_shape: Shape | None, arrays: Mapping[str, np.ndarray]) -> Model:
+        """Another net with the settings of this model."""
+        made = Model.__new__(Model)
+        made.exact, made._threads, made.classes = self.exact, self._threads, self.classes
+        made.network = Network(net, input_shape, 0, self._threads, arrays, self.exact)
+        return made
+
+    def replace_head(self, classes: int | Sequence[str], seed: int = 0) -> None:
+        """Give the net a new last layer, for other classes: a start for one's own photos.
+
+        The last layer with a weight (a Dense, a Conv, or a Gemm, MatMul or Conv of an imported net) makes a logit for
+        each class, its weight random again; a softmax behind it is left out, because losses take logits. All other
+        parameters stay, and keep their names.
+
+        Args:
+            classes: how many, or their names, which `classify` gives.
+            seed: of the new weight.
+
+        Raises:
+            ConvolveError: fewer than one class, or a net that does not end so.
+
+        >>> from convolve import Conv, Dense, Flatten, Model, ReLU, Sequential
+        >>> model = Model(Sequential(Conv(8, 3), ReLU(), Flatten(), Dense(10)), input_shape=(8, 8, 1))
+        >>> model.replace_head(["cat", "dog"])
+        >>> model.freeze(until="dense1")
+        >>> model.output_shape, model.network.trained
+        ((2,), ['dense1.weight', 'dense1.bias'])
+        """
+        names = None if isinstance(classes, int) else tuple(map(str, classes))
+        count = classes if isinstance(classes, int) else len(classes)
+        if isinstance(classes, (bool, str)) or count < 1:
+            raise ConvolveError(f"replace_head: classes is their number, 1 or more, or their names: {classes!r}")
+        old = self.network
+        net, paths = headed(self.net, old.built().construction.rows, count)
+        new = Network(net, old.bound, seed, self._threads, exact=self.exact)
+        for key, array in old.arrays().items():
+            if key.partition(":")[2].rpartition(".")[0] not in paths:
+                new[key] = array
+        self.network, self.classes = new, names
+
+    def freeze(self, until: str | None) -> None:
+        """Let the layers before the one named `until` learn no more: `fit` leaves their parameters as they are.
+
+        Their batch norms normalise by the running values, which stay, too, and their dropouts drop nothing. None lets
+        everything learn again. What is frozen is not saved.
+
+        Args:
+            until: a layer's name, as the summary has it with those of the blocks around it ("residual3.conv1"); a
+                block's name means its first layer.
+
+        Raises:
+            ConvolveError: no layer is called so.
+        """
+        rows = self.network.built().construction.rows
+        place = next((i for i, row in enumerate(rows) if until == row.path), None)
+        if until is not None and place is None:
+            raise ConvolveError(f"freeze: no layer is called {until!r}. There are {', '.join(r.path for r in rows)}")
+        around = until or ""
+        self.network.freeze(frozenset(r.path for r in rows[: place or 0] if not around.startswith(f"{r.path}.")))
+
     # keeping it
 
     def save(self, path: str | Path, extra: dict[str, Any] | None = None) -> None:
         """Write the model to a safetensors file, whole or not at all. Equal models are equal files."""
-        tensors = {f"parameter:{name}": array for name, array in self.parameters.items()}
-        tensors |= {f"statistic:{name}": array for name, array in self.statistics.items()}
-        tensors |= {f"constant:{name}": array for name, array in View(self.network, "constant").items()}
-        save_file(path, tensors, self._header(extra))
+        save_file(path, self.network.arrays(), self._header(extra))
 
     def export_onnx(
         self,
@@ -340,13 +423,13 @@ class Model:
 
     def __getstate__(self) -> dict[str, Any]:
         """The saved form: copying and pickling go through what a file holds, never through code."""
-        arrays = {f"parameter:{name}": np.array(a) for name, a in self.parameters.items()}
-        arrays |= {f"statistic:{name}": np.array(a) for name, a in self.statistics.items()}
-        arrays |= {f"constant:{name}": np.array(a) for name, a in View(self.network, "constant").items()}
-        return {"header": self._header(), "arrays": arrays, "threads": self._threads, "exact": self.exact}
+        own = {"threads": self._threads, "exact": self.exact, "frozen": self.network.frozen}
+        return {"header": self._header(), "arrays": self.network.arrays(), **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ = Model._restored(state["header"], state["arrays"], state["threads"], state["exact"]).__dict__
+        made = Model._restored(state["header"], state["arrays"], state["threads"], state["exact"])
+        made.network.frozen = state["frozen"]
+        self.__dict__ = made.__dict__
 
     @classmethod
     def _restored(

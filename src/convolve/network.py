@@ -53,6 +53,8 @@ class Feed:
 
 
 Arrays = Mapping[str, np.ndarray]
+ARRAYS = ("parameter", "statistic", "constant")
+"""Kinds of arrays that belong to a net, and to its file."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,12 @@ def build(net: Layer, input_shape: Shape | None, batch: int, dtype: str = "f4", 
     return build_on(net, feeds(ports, batch, dtype), training)
 
 
-def build_on(net: Layer, given: Sequence[Feed], training: bool = False) -> Forward:
+def build_on(
+    net: Layer, given: Sequence[Feed], training: bool = False, frozen: frozenset[str] = frozenset()
+) -> Forward:
     """Build a net's ops on inputs of these shapes and types. The first is called "x", others "x1", "x2" ..."""
     made = [feed.made(f"x{i or ''}") for i, feed in enumerate(given)]
-    construction = Construction(training)
+    construction = Construction(training, frozen)
     outputs = Scope(construction).build_net(net, *(cast(x) if isinstance(x, Value) else x for x in made))
     return Forward(
         tuple(x for x in made if isinstance(x, Value)),
@@ -154,11 +158,13 @@ class Network:
         self.version = 0
         """Counts the changes of parameters and statistics: what was prepared of them is then made anew."""
         self._prepared: WeakValueDictionary[bytes, np.ndarray] = WeakValueDictionary()
+        self.frozen: frozenset[str] = frozenset()
+        """Paths of the layers that do not learn."""
         self._programs: OrderedDict[object, Executable] = OrderedDict()
         self._known: dict[object, dict[str, np.ndarray]] = {}
         self.types = net.types()
         known = None if first is None else [Feed.of(x, p) for x, p in zip(first, self.ports, strict=True)]
-        built = self._first() if known is None else self.on(known)
+        built = self.built() if known is None else self.on(known)
         self.output_shape: Shape = built.output.shape[1:] if built.outputs else ()
         self.specs: dict[str, Parameter] = built.construction.parameters
         self.origins = built.construction.origins
@@ -211,6 +217,22 @@ class Network:
         """Names of the arrays of a kind: "parameter", "statistic", "state"."""
         return [key.split(":", 1)[1] for key in self.stores if key.startswith(f"{kind}:")]
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Copies of the parameters, statistics and constants, by key."""
+        return {key: self[key] for key in self.stores if key.partition(":")[0] in ARRAYS}
+
+    @property
+    def trained(self) -> list[str]:
+        """Names of the parameters that learn."""
+        return [name for name in self.specs if name.rpartition(".")[0] not in self.frozen]
+
+    def freeze(self, paths: frozenset[str]) -> None:
+        """Let the layers of these paths learn no more, and all others learn."""
+        with self.lock:
+            self.frozen = paths
+            self._programs.clear()
+            self.user = None
+
     def snapshot(self) -> dict[str, np.ndarray]:
         """Copies of all arrays as they lie in memory; `restore` puts them back."""
         return {key: store.copy() for key, store in self.stores.items()}
@@ -255,10 +277,10 @@ class Network:
 
     def on(self, given: Sequence[Feed], training: bool = False) -> Forward:
         """As `build_on`, this net."""
-        return build_on(self.net, given, training)
+        return build_on(self.net, given, training, self.frozen)
 
-    def _first(self) -> Forward:
-        """The net built on some input, to see what arrays it has."""
+    def built(self) -> Forward:
+        """The net built on some input, to see what arrays and layers it has."""
         if all(isinstance(n, int) for port in self.ports for n in port.shape[1:]):
             batch = next((n for port in self.ports for n in port.shape[:1]), 1)
             return self.forward(batch if isinstance(batch, int) else 2)

@@ -522,7 +522,18 @@ def test_a_summary_is_json() -> None:
         "parameters": 80,
         "multiply_adds": 4608,
         "receptive_field": [3, 3],
+        "rule": "padding='same'",
     }
+
+
+def test_an_audit_says_where_padding_comes_from() -> None:
+    net = Sequential(Conv(8, 3, padding="valid"), MaxPool(2, ceil_mode=True), Flatten(), Dense(3))
+    lines = str(summarise(net, (9, 9, 1), audit=True)).splitlines()
+    assert [row.rule for row in summarise(net, (9, 9, 1)).rows] == [
+        *("padding='valid'", "padding='valid', ceil_mode=True", "", ""),
+    ]
+    assert lines[0].split()[:2] == ["layer", "rule"]
+    assert "padding='valid', ceil_mode=True" in lines[3]
 
 
 def test_columns_without_anything_are_left_out() -> None:

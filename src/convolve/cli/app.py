@@ -130,8 +130,8 @@ def commands() -> None:
     To begin:  convolve train mnist
 
     DATA is the name of a known set (see `convolve datasets`), a folder with one subfolder of images a class, a .npz
-    with x_train, y_train, x_test and y_test, or a pair of IDX files as images,labels. MODEL is a .safetensors file or
-    the folder of a training run. NAME is a net of the zoo, for instance digits or resnet20.
+    with x_train, y_train, x_test and y_test, or a pair of IDX files as images,labels. MODEL is a .safetensors file, an
+    .onnx file or the folder of a training run. NAME is a net of the zoo, for instance digits or resnet20.
     """
 
 
@@ -145,7 +145,9 @@ def _shared(function: Command) -> Command:
 
 @commands.command()
 @click.argument("data")
-@click.option("--net", metavar="NAME|FILE.py:net", help="The net. [default: digits, or resnet20 for larger images]")
+@click.option(
+    "--net", metavar="NAME|FILE.py:net|FILE.onnx", help="The net. [default: digits, or resnet20 for larger images]"
+)
 @_whole_option("--epochs", "How often every training image is seen.")
 @click.option("--out", metavar="DIR", help="Folder of the run. [default: runs/DATA-NET-1, -2, ...]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out from its last whole epoch.")
@@ -205,6 +207,7 @@ def predict(**options: Any) -> None:
 @commands.command()
 @click.argument("model", metavar="MODEL|NAME")
 @_shared
+@click.option("--audit", is_flag=True, help="For each layer the rule that its padding comes from.")
 def summary(**options: Any) -> None:
     """List the layers of a net and what they cost.
 

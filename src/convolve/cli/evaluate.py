@@ -13,7 +13,7 @@ from convolve.data.dataset import Dataset
 def evaluate(model: str, data: str, everything: bool, threads: int | None, quiet: bool, as_json: bool) -> None:
     """Print what a model reaches on the test images of a set, or on all its images."""
     output = Output(quiet, as_json)
-    found = find_model(model, threads)
+    found = find_model(model, threads, images=True)
     dataset = data_for(found.model, data, output)
     x, y, part = _images(dataset, everything)
     scores = Scores.of(found.model, x, y, dataset.classes)

@@ -14,7 +14,9 @@ from convolve.cli.run import MODEL
 from convolve.data.dataset import Dataset
 from convolve.data.idx import idx_files
 from convolve.errors import DataError, FileError
-from convolve.model import Model, load
+from convolve.model import Model, from_onnx, load
+
+ONNX = ".onnx"
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,10 @@ class Found:
     trained_on: str | None = None
 
 
-def find_model(text: str, threads: int | None = None) -> Found:
+def find_model(text: str, threads: int | None = None, images: bool = False) -> Found:
     """The trained model of a file or of a run's folder.
+
+    With `images` it takes what image files and data sets hold, channels last: of an ONNX file, too.
 
     Raises:
         FileError: there is none; the message says what was expected.
@@ -41,6 +45,9 @@ def find_model(text: str, threads: int | None = None) -> Found:
         path = path / MODEL
     elif not path.exists():
         raise FileError(_not_found(text, path))
+    if path.suffix == ONNX:
+        model = from_onnx(path, threads=threads)
+        return Found(model.channels_last() if images else model, text)
     _, header = storage.load(path)
     extra = header.get("extra")
     trained_on = extra.get("trained_on") if isinstance(extra, dict) else None
@@ -62,7 +69,7 @@ def _not_found(text: str, path: Path) -> str:
         )
     siblings = [str(path.parent / entry.name) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     near = meant(text, [*zoo.NETS, *siblings])
-    return f"{text}: no such file, folder or net.{near} Expected a .safetensors file or the folder of a run"
+    return f"{text}: no such file, folder or net.{near} Expected a .safetensors or .onnx file or the folder of a run"
 
 
 def load_data(text: str, output: Output, size: tuple[int, int] | None = None) -> Dataset:

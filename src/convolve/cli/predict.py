@@ -20,7 +20,7 @@ MOST = 3
 def predict(model: str, files: tuple[str, ...], threads: int | None, quiet: bool, as_json: bool) -> None:
     """Print the most probable classes of each file, a line a file."""
     output = Output(quiet, as_json)
-    found = find_model(model, threads)
+    found = find_model(model, threads, images=True)
     if found.trained_on == "float32":
         raise DataError(
             f"{model}: was trained on numbers of a scale that image files (0 to 255) do not have; give it arrays by "

@@ -17,6 +17,8 @@ from convolve.cli.output import meant
 from convolve.data.dataset import Dataset
 from convolve.errors import ConvolveError, FileError
 from convolve.layers import Layer, Normalize
+from convolve.model import Model, from_onnx
+from convolve.onnx.reading import PRODUCER, read
 from convolve.training.optim import AdamW
 from convolve.training.schedule import OneCycle, Schedule
 
@@ -122,6 +124,33 @@ def chosen_net(text: str, x: np.ndarray, classes: int) -> Layer:
         f"--net {text}: no net of that name.{meant(text, list(zoo.NETS))} There are {', '.join(zoo.NETS)}; a net of "
         "your own is given as FILE.py:net"
     )
+
+
+def image_size(path: str) -> tuple[int, int] | None:
+    """Height and width of the images that the net of an ONNX file takes; None where it takes any."""
+    port = from_onnx(path).channels_last().network.ports[0]
+    sizes = port.shape[1:3]
+    return sizes if len(port.shape) == 4 and all(isinstance(n, int) for n in sizes) else None  # type: ignore[return-value]
+
+
+def onnx_net(path: str, x: np.ndarray, classes: tuple[str, ...], seed: int, threads: int | None) -> Model:
+    """The net of an ONNX file, for images as `x` holds them, with a new last layer where it knows other classes.
+
+    uint8 is brought to the scale of ImageNet's nets, each channel by its own; floats are taken as they are, and so is
+    everything by nets that convolve exported, which do that themselves.
+
+    Raises:
+        ConvolveError: the net takes other images, or its last layer cannot be exchanged.
+    """
+    model = from_onnx(path, threads=threads).channels_last()
+    port, shape = model.network.ports[0], x.shape[1:]
+    if len(port.shape) != 4 or any(isinstance(n, int) and n != m for n, m in zip(port.shape[1:], shape, strict=True)):
+        raise ConvolveError(f"--net {path}: takes {port}, the images are {shape}; give a folder of images, or others")
+    if model.classes != classes:
+        model.replace_head(classes, seed)
+    scaled = read(path).producer == PRODUCER or port.dtype == "uint8" or x.dtype != np.uint8
+    first: tuple[Layer, ...] = () if scaled else (zoo.IMAGENET if shape[-1] == 3 else zoo.BYTES,)
+    return model.behind(*first, input_shape=shape)
 
 
 _FAULTS = (

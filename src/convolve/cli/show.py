@@ -8,14 +8,14 @@ from convolve.cli.output import Output
 from convolve.view.summary import summarise
 
 
-def summary(model: str, quiet: bool, as_json: bool) -> None:
+def summary(model: str, audit: bool, quiet: bool, as_json: bool) -> None:
     """Print a net's table of layers."""
     output = Output(quiet, as_json)
     if model in zoo.NETS:
         entry = zoo.NETS[model]
-        found = summarise(entry.make(), entry.input_shape)
+        found = summarise(entry.make(), entry.input_shape, audit)
     else:
-        found = find_model(model).model.summary()
+        found = find_model(model).model.summary(audit)
     if as_json:
         output.give(found.as_dict())
     else:

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from convolve.cli.doctor import cpu, versions
-from convolve.cli.find import load_data, with_test_part
+from convolve.cli.find import ONNX, load_data, with_test_part
 from convolve.cli.output import Output, count, duration, percent
 from convolve.cli.progress import Display
-from convolve.cli.recipe import BASELINE, RECIPE, chosen_net, default_net, zoo_net
+from convolve.cli.recipe import BASELINE, RECIPE, chosen_net, default_net, image_size, onnx_net, zoo_net
 from convolve.cli.run import CURVES, METRICS, MODEL, Checkpoint, Reached, Run, check_free, slug
 from convolve.cli.scores import Scores
 from convolve.data.dataset import Dataset, held_out
@@ -92,7 +92,8 @@ def train(options: Options) -> None:
     if out and not old:
         check_free(out)
 
-    dataset, without_test = with_test_part(load_data(options.data, output))
+    size = image_size(options.net) if options.net and options.net.endswith(ONNX) else None
+    dataset, without_test = with_test_part(load_data(options.data, output, size))
     settings = _settings(options, dataset, old)
     parts = _parts(dataset, settings.seed)
     _say_found(output, dataset, parts, without_test)
@@ -162,12 +163,14 @@ def _parts(dataset: Dataset, seed: int) -> Parts:
 
 
 def _model(parts: Parts, settings: Settings, threads: int | None) -> Model:
-    """The net that was asked for, untrained.
+    """The net that was asked for, untrained; of an ONNX file as the file has it, but for its last layer.
 
     Raises:
         ShapeError: it does not suit the images or the classes.
     """
     classes = len(parts.classes)
+    if settings.net.endswith(ONNX):
+        return onnx_net(settings.net, parts.x, parts.classes, settings.seed, threads)
     net = chosen_net(settings.net, parts.x, classes)
     model = Model(net, parts.input_shape, settings.seed, threads, classes=parts.classes)
     if model.output_shape != (classes,):

@@ -59,6 +59,10 @@ class Layer:
     def __call__(self, *inputs: Symbol) -> Symbol:
         return Symbol(self, inputs)
 
+    def swapped(self, old: Layer, new: Layer | None) -> Layer | None:
+        """The layer with `old`, itself or one that it holds, exchanged for `new`; None where that leaves nothing."""
+        return new if self is old else self
+
     def title(self) -> str:
         """What summaries call the layer."""
         return type(self).__name__
@@ -162,6 +166,8 @@ class Row:
     inputs: tuple[Value, ...]
     output: Value
     depth: int
+    rule: str = ""
+    """What a file says of the layer's padding, and what was made of it."""
 
 
 @dataclass
@@ -169,6 +175,8 @@ class Construction:
     """Everything a net's layers leave behind while they are built."""
 
     training: bool
+    frozen: frozenset[str] = frozenset()
+    """Paths of layers that do not learn: in training, too, they do what they do in inference."""
     parameters: dict[str, Parameter] = field(default_factory=dict)
     statistics: dict[str, np.ndarray] = field(default_factory=dict)
     leaves: dict[str, Value] = field(default_factory=dict)
@@ -198,7 +206,7 @@ class Scope:
 
     @property
     def training(self) -> bool:
-        return self.construction.training
+        return self.construction.training and self.path not in self.construction.frozen
 
     @property
     def title(self) -> str:

@@ -88,6 +88,9 @@ class Sequential(Layer):
             x = scope.apply(layer, x)
         return x
 
+    def swapped(self, old: Layer, new: Layer | None) -> Layer | None:
+        return new if self is old else Sequential(*_swapped(self.layers, old, new), name=self.name)
+
 
 @dataclass(frozen=True, init=False)
 class Residual(Layer):
@@ -120,6 +123,10 @@ class Residual(Layer):
             )
         return y + side
 
+    def swapped(self, old: Layer, new: Layer | None) -> Layer | None:
+        side = self.shortcut.swapped(old, new) if self.shortcut else None
+        return new if self is old else Residual(*_swapped(self.layers, old, new), shortcut=side, name=self.name)
+
 
 @dataclass(frozen=True, init=False)
 class Parallel(Layer):
@@ -151,6 +158,9 @@ class Parallel(Layer):
     def build(self, scope: Scope, *inputs: Value) -> Value:
         x = one(inputs, scope)
         return _concatenated(scope, [scope.apply(layer, x) for layer in self.layers], self.axis)
+
+    def swapped(self, old: Layer, new: Layer | None) -> Layer | None:
+        return new if self is old else Parallel(*_swapped(self.layers, old, new), axis=self.axis, name=self.name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,6 +203,20 @@ class Net(Layer):
             if symbol.layer is not None:
                 made[id(symbol)] = scope.apply(symbol.layer, *(made[id(s)] for s in symbol.inputs))
         return made[id(self.output)]
+
+    def swapped(self, old: Layer, new: Layer | None) -> Layer | None:
+        made: dict[int, Symbol] = {id(self.input): self.input}
+        for symbol in self.order():
+            if symbol.layer is not None:
+                layer, inputs = symbol.layer.swapped(old, new), tuple(made[id(s)] for s in symbol.inputs)
+                made[id(symbol)] = Symbol(layer, inputs) if layer is not None else inputs[0]
+        return new if self is old else Net(self.input, made[id(self.output)], self.name)
+
+
+def _swapped(layers: Sequence[Layer], old: Layer, new: Layer | None) -> list[Layer]:
+    """The layers with one exchanged, or left out for None."""
+    changed = [layer.swapped(old, new) for layer in layers]
+    return [layer for layer in changed if layer is not None]
 
 
 def _checked(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:

@@ -17,6 +17,8 @@ from convolve.layers.imported import HANDLERS, Imported, Node, Number, Stored
 from convolve.layers.imported.folding import FOLDS, fold
 from convolve.layers.imported.graph import DTYPES, Attribute
 
+PRODUCER = "convolve"
+"""What files that convolve wrote say."""
 SMALL = 1024
 """Elements up to which a constant that is no weight is kept with the net, known while it is built."""
 WEIGHTS: dict[str, tuple[int, ...]] = {
@@ -42,6 +44,7 @@ class Reading:
     net: Imported
     arrays: dict[str, np.ndarray]
     metadata: dict[str, str]
+    producer: str = ""
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -79,6 +82,7 @@ class _Reader:
     def __init__(self, model: Any) -> None:
         self.graph = model.graph
         self.opset = opset_of(model)
+        self.producer = str(model.producer_name)
         self.metadata = {p.key: p.value for p in model.metadata_props}
         self.constants: dict[str, np.ndarray] = {}
 
@@ -111,7 +115,7 @@ class _Reader:
         fixed = _fixed(nodes)
         inputs = tuple(replace(p, fixed=p.name in fixed) for p in inputs)
         net = Imported(inputs, outputs, tuple(named(nodes)), tuple(numbers), tuple(stored), self.opset)
-        return Reading(net, {s.name: self.constants[s.name] for s in stored}, self.metadata)
+        return Reading(net, {s.name: self.constants[s.name] for s in stored}, self.metadata, self.producer)
 
     def _nodes(self) -> Iterator[Node]:
         for node in self.graph.node:

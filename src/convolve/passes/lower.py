@@ -20,9 +20,11 @@ def lower(graph: Graph, groups: Sequence[Group], exact: bool = False) -> Lowerin
     low = Lowering(_margins(values, graph.prediction), _weights(values), exact=exact, fixed=graph.prediction)
     low.targets = {value.serial: low.leaf(target) for target, value in _in_place(graph, groups)}
     low.parts = _parts(values, low.targets)
+    titles = _titles(values)
     for group in groups:
         output = group.outputs[-1]
-        low.label = output.label or (group.anchor.label if group.anchor else "") or f"%{output.serial}"
+        own = output.label or (group.anchor.label if group.anchor else "")
+        low.label = own or titles.get(output.serial, f"%{output.serial}")
         if group.anchor is None:
             _sweep(group, low)
         else:
@@ -31,6 +33,17 @@ def lower(graph: Graph, groups: Sequence[Group], exact: bool = False) -> Lowerin
         _keep(value, low)
     _copy_updates(graph, low)
     return low
+
+
+def _titles(values: Sequence[Value]) -> dict[int, str]:
+    """For each value its label, or that of the first value with one that it goes into."""
+    titles: dict[int, str] = {}
+    for value in reversed(values):
+        if value.label:
+            titles[value.serial] = value.label
+        if title := titles.get(value.serial):
+            titles |= {v.serial: title for v in value.inputs}
+    return titles
 
 
 def _keep(value: Value, low: Lowering) -> None:

@@ -22,6 +22,8 @@ class Trainer:
     def __init__(self, network: Network, loss: str | LossFunction, optimizer: Optimizer, seed: int = 0) -> None:
         if not network.specs:
             raise ConvolveError("this net has no parameters: there is nothing to train. Add a Conv or a Dense layer")
+        if not network.trained:
+            raise ConvolveError("all parameters of this net are frozen: there is nothing to train. See Model.freeze")
         self.network, self.optimizer, self.seed = network, optimizer, seed
         self.loss = losses.resolve(loss)
         self.steps = 0
@@ -106,12 +108,12 @@ class Trainer:
 def with_gradients(
     network: Network, forward: Forward, loss: LossFunction, y: np.ndarray
 ) -> tuple[Graph, list[Value], dict[str, Value]]:
-    """A graph of loss, output and statistics' updates; the gradients of all parameters, and the parameters."""
+    """A graph of loss, output and statistics' updates; the gradients of the parameters that learn, and these."""
     target = losses.target_leaf(y)
     construction = forward.construction
     graph = Graph({"loss": loss(forward.output, target), "output": forward.output}, list(construction.updates))
     graph = sink(graph)
-    leaves = {name: construction.leaves[name] for name in network.specs}
+    leaves = {name: construction.leaves[name] for name in network.trained}
     gradients = differentiate(graph.outputs["loss"], list(leaves.values()))
     return graph, gradients, leaves
 

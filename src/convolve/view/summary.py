@@ -17,10 +17,10 @@ import numpy as np
 
 from convolve import layers
 from convolve.graph import Leaf, Shape, Value, topological
-from convolve.network import build
+from convolve.network import Forward, build
 from convolve.ops.convolution import Convolution, InputGradient
 from convolve.ops.dropout import Dropout
-from convolve.ops.layout import Concat, Slice
+from convolve.ops.layout import Concat, Slice, Transpose
 from convolve.ops.pointwise import Broadcast, Pointwise
 from convolve.ops.pool import Pool
 from convolve.ops.reduce import Reduce, Reshape
@@ -49,6 +49,8 @@ class Row:
     multiply_adds: int
     receptive_field: tuple[int, ...]
     """Input positions that one of the outputs may depend on, per spatial dimension of the input."""
+    rule: str
+    """Where the padding comes from: the layer's or the file's rule, and what came of it."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,9 @@ class Summary:
     A view of another's (`Flatten`) takes nothing, what is concatenated lies in the concatenation.
     """
 
+    audit: bool = False
+    """Whether it prints the rules."""
+
     @property
     def parameter_bytes(self) -> int:
         return self.parameters * FLOAT
@@ -88,8 +93,12 @@ class Summary:
         return asdict(self) | {"parameter_bytes": self.parameter_bytes}
 
     def __str__(self) -> str:
-        heads = ("layer", "", "output", "pads", "unread", "parameters", "multiply-adds", "sees")
-        text = table(heads, [_cells(row) for row in self.rows], left=2)
+        heads: tuple[str, ...] = ("layer", "", "output", "pads", "unread", "parameters", "multiply-adds", "sees")
+        cells = [_cells(name, row) for name, row in zip(self._names(), self.rows, strict=True)]
+        if self.audit:
+            heads = (*heads[:2], "rule", *heads[2:])
+            cells = [(*c[:2], row.rule, *c[2:]) for c, row in zip(cells, self.rows, strict=True)]
+        text = table(heads, cells, left=3 if self.audit else 2)
         rule = text.splitlines()[1]
         total = (
             f"{self.parameters:,} parameters ({megabytes(self.parameter_bytes)}); a sample takes "
@@ -99,9 +108,19 @@ class Summary:
 
     __repr__ = __str__
 
+    def _names(self) -> list[str]:
+        """The rows' names, without those of the blocks around them."""
+        around: list[str] = []
+        names = []
+        for row in self.rows:
+            around = around[: row.depth]
+            prefix = f"{around[-1]}." if around and around[-1] else ""
+            names.append("  " * row.depth + row.path.removeprefix(prefix))
+            around += [""] * (row.depth - len(around)) + [row.path]
+        return names
 
-def _cells(row: Row) -> tuple[str, ...]:
-    name = "  " * row.depth + row.path.rsplit(".", 1)[-1]
+
+def _cells(name: str, row: Row) -> tuple[str, ...]:
     pads = [f"{lo}" if lo == hi else f"{lo}+{hi}" for lo, hi in row.pads or ()]
     same = len(set(pads)) == 1
     return (
@@ -116,14 +135,14 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def summarise(net: layers.Layer, input_shape: Shape | None) -> Summary:
-    """Count what every layer of a net has and does for one sample.
+def summarise(net: layers.Layer, input_shape: Shape | None, audit: bool = False) -> Summary:
+    """Count what every layer of a net has and does for one sample; with `audit` it prints rules of padding, too.
 
     Raises:
         ShapeError: a layer does not suit its input; the message names it.
     """
     built = build(net, input_shape, 1)
-    fields = receptive_fields(built.input, built.output)
+    fields = receptive_fields(_entry(built), built.output)
     rows = tuple(_row(row, fields) for row in built.construction.rows)
     everything = topological([built.output])
     return Summary(
@@ -132,7 +151,23 @@ def summarise(net: layers.Layer, input_shape: Shape | None) -> Summary:
         parameters=_parameters(everything),
         multiply_adds=sum(multiply_adds(v) for v in everything),
         activation_bytes=_activations(built.construction.rows),
+        audit=audit,
     )
+
+
+def _entry(built: Forward) -> Value:
+    """The input as channels last: an imported net may bring it to that first."""
+    users: dict[int, list[Value]] = {}
+    for value in topological(built.outputs.values()):
+        for source in value.inputs:
+            users.setdefault(source.serial, []).append(value)
+    x = built.input
+    while len(users.get(x.serial, ())) == 1:
+        [user] = users[x.serial]
+        if not (isinstance(user.op, (Transpose, Reshape)) or user.op == Pointwise("cast")):
+            break
+        x = user
+    return x if len(x.shape) >= 3 else built.input
 
 
 def _row(row: layers.Row, fields: Mapping[int, Field]) -> Row:
@@ -150,7 +185,14 @@ def _row(row: layers.Row, fields: Mapping[int, Field]) -> Row:
         parameters=_parameters(inside),
         multiply_adds=sum(multiply_adds(v) for v in inside),
         receptive_field=tuple(i.size for i in fields.get(row.output.serial, ())),
+        rule=row.rule or _rule(row.layer),
     )
+
+
+def _rule(layer: layers.Layer) -> str:
+    """The rule of padding as a person wrote it."""
+    given = [(name, getattr(layer, name)) for name in ("padding", "ceil_mode", "count_padding") if hasattr(layer, name)]
+    return ", ".join(f"{name}={value!r}" for name, value in given if value is not False)
 
 
 def _unread(window: Window, size: tuple[int, ...]) -> tuple[int, ...]:
@@ -346,9 +388,17 @@ def _resampling(value: Value, field: Field) -> Field:
 
 def _reshaping(value: Value, field: Field) -> Field:
     """Elements see what they saw; where they are laid out anew, each may be at any position."""
-    if _laid_out(value, field) and value.shape[1:-1] != value.inputs[0].shape[1:-1]:
+    sizes = value.shape[1:-1]
+    if _laid_out(value, field) and sizes != value.inputs[0].shape[1 : 1 + len(sizes)]:
         return _mixing(value, field)
     return field
+
+
+def _transposing(value: Value, field: Field) -> Field:
+    """Positions stay where batch and spatial dimensions do; elsewhere each may be at any position."""
+    assert isinstance(value.op, Transpose)
+    stay = 1 + len(field)
+    return field if tuple(value.op.axes[:stay]) == tuple(range(stay)) else _mixing(value, field)
 
 
 def _channels_only(value: Value, field: Field) -> Field:
@@ -380,5 +430,6 @@ RULES: dict[type, Callable[[Value, Field], Field]] = {
     Resample: _resampling,
     Reshape: _reshaping,
     Slice: _cutting,
+    Transpose: _transposing,
 }
 """How fields pass through each op; an op that is not here may mix all positions."""

@@ -15,8 +15,14 @@ from convolve.layers.imported import folding
 from convolve.layers.imported.graph import Node, Number, Stored
 from convolve.layers.imported.site import HANDLERS, Operand, Site, numbers
 from convolve.layers.imported.tensor import Tensor
+from convolve.ops.pointwise import Pointwise
 
 Names = tuple[str, ...]
+
+
+def _bare(x: Value) -> Value:
+    """An input of floats without its cast to them, which would copy it."""
+    return x.inputs[0] if x.op == Pointwise("cast") and x.inputs[0].dtype == x.dtype else x
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,22 @@ class Imported(Layer):
             for p in (first, *others)
         )
 
+    def channels_last(self) -> Imported:
+        """The net for images channels last, where the file takes them channels first (and there are at most four).
+
+        Such nets take what image files and data sets hold.
+        """
+        first = self.inputs[0] if self.inputs else None
+        if first is None or len(first.shape) != 4 or first.shape[1] not in (1, 3, 4):
+            return self
+        name, taken = "image", {n for node in self.nodes for n in (*node.outputs, *node.inputs)}
+        while name in taken:
+            name += "_"
+        turn = Node(f"{name}_in", "Transpose", (name,), (first.name,), (("perm", (0, 3, 1, 2)),))
+        n, c, h, w = first.shape
+        port = replace(first, name=name, shape=(n, h, w, c))
+        return replace(self, inputs=(port, *self.inputs[1:]), nodes=(turn, *self.nodes))
+
     def build(self, scope: Scope, *inputs: Value) -> Value:
         made = self.results(scope, *inputs)
         if len(made) != 1:
@@ -103,9 +125,12 @@ class Imported(Layer):
         known: dict[str, Operand] = {c.name: c.array() for c in self.numbers}
         known |= {a.name: a for a in self.arrays}
         for port, x in zip(self.inputs, inputs, strict=True):
-            known[port.name] = Tensor.plain(x, port.dtype) if isinstance(x, Value) else x
+            known[port.name] = Tensor.plain(_bare(x), port.dtype) if isinstance(x, Value) else x
+        fixed = self.inputs[0].shape[:1] if self.inputs else ()
+        given = inputs[0].shape[:1] if inputs else ()
+        batches = (int(fixed[0]), given[0]) if fixed and isinstance(fixed[0], int) and fixed != given else None
         for node in self.nodes:
-            known |= self._node(scope, node, [known[name] if name else None for name in node.inputs])
+            known |= self._node(scope, node, [known[name] if name else None for name in node.inputs], batches)
         site = Site(Node("output", "Identity", (), ()), self.opset, scope)
         made: dict[str, Value | np.ndarray] = {}
         for port in self.outputs:
@@ -113,10 +138,12 @@ class Imported(Layer):
             made[port.name] = found if isinstance(found, np.ndarray) else site.tensor(found).in_order()
         return made
 
-    def _node(self, scope: Scope, node: Node, operands: Sequence[Operand | None]) -> dict[str, Operand]:
+    def _node(
+        self, scope: Scope, node: Node, operands: Sequence[Operand | None], batches: tuple[int, int] | None
+    ) -> dict[str, Operand]:
         path = f"{scope.path}.{node.name}" if scope.path else node.name
         inner = Scope(scope.construction, path, set(), scope.depth + 1)
-        site = Site(node, self.opset, inner)
+        site = Site(node, self.opset, inner, batches)
         if node.op not in HANDLERS and node.op not in folding.FOLDS:
             raise ShapeError(f"{path}: operator {node.op} is not known; a newer convolve may know it")
         try:
@@ -132,15 +159,24 @@ class Imported(Layer):
             shapes = ", ".join(str(x.shape) for x in operands if x is not None)
             received = "" if "Received: " in text else f". Received: inputs of shape {shapes}"
             raise type(error)(f"{path}: {node.op}: {text}{received}") from None
-        results = dict(zip([n for n in node.outputs if n], made, strict=False))
-        return {name: self._row(scope, inner.path, node, operands, x) for name, x in results.items()}
+        results = {name: x for name, x in zip(node.outputs, made, strict=False) if name}
+        rule = "; ".join(site.audit)
+        return {name: self._row(scope, inner.path, node, operands, x, rule) for name, x in results.items()}
 
-    def _row(self, scope: Scope, path: str, node: Node, operands: Sequence[Operand | None], made: Operand) -> Operand:
+    def _row(
+        self,
+        scope: Scope,
+        path: str,
+        node: Node,
+        operands: Sequence[Operand | None],
+        made: Operand,
+        rule: str,
+    ) -> Operand:
         """Note a value for summaries and traces."""
         if not isinstance(made, Tensor):
             return made
         if made.value.label == "" and made.value.inputs:
             made = replace(made, value=replace(made.value, label=path))
         read = tuple(x.value for x in operands if isinstance(x, Tensor))
-        scope.construction.rows.append(Row(path, Operator(node), read, made.value, scope.depth))
+        scope.construction.rows.append(Row(path, Operator(node), read, made.value, scope.depth, rule))
         return made

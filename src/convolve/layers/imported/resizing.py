@@ -30,7 +30,7 @@ def _pad(
     if len(given) != 2 * len(dims) or mode not in PADDINGS:
         raise ShapeError(f"pads need two numbers an axis, mode is one of {', '.join(PADDINGS)}: {given}, {mode!r}")
     fill = s.node.number("value", 0.0) if value is None else float(s.known(value, "constant_value").item())
-    s.audit["rule"], s.audit["pads"] = mode, " ".join(map(str, given))
+    s.audit.append(f"{mode}: {' '.join(map(str, given))}")
     maps = {}
     for d, lo, hi in zip(dims, given[: len(dims)], given[len(dims) :], strict=True):
         size = t.shape[d]
@@ -162,7 +162,7 @@ def _resized(
 ) -> Tensor:
     folding.bounded(sizes.get(d, n) for d, n in enumerate(t.shape))
     mode = s.node.word("mode", "nearest")
-    s.audit["rule"] = ", ".join([mode, coordinates] + ([nearest] if mode == "nearest" else []))
+    s.audit.append(", ".join([mode, coordinates] + ([nearest] if mode == "nearest" else [])))
     maps = {}
     for d, m in sizes.items():
         n, factor, region = t.shape[d], factors[d], regions.get(d, (0.0, 1.0))

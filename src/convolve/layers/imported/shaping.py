@@ -29,6 +29,8 @@ def _size(s: Site, x: Operand) -> Result:
 def _reshape(s: Site, x: Operand, target: Operand | None = None) -> Result:
     t = s.tensor(x)
     wanted = s.node.integers("shape") or () if target is None else s.integers(target, "shape")
+    if s.batches and wanted[:1] == s.batches[:1] and t.shape[:1] == s.batches[1:]:
+        wanted = (s.batches[1], *wanted[1:])
     return t.reshaped(folding.reshaped(t.shape, wanted, bool(s.node.integer("allowzero", 0))))
 
 

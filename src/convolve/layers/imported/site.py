@@ -16,7 +16,7 @@ from convolve.layers.imported.graph import Node, Stored
 from convolve.layers.imported.tensor import Tensor
 from convolve.ops.layout import transpose
 from convolve.ops.reduce import reshape_to
-from convolve.window import Window, resolve
+from convolve.window import Pads, Window, resolve
 
 Operand = Tensor | Stored | np.ndarray
 """What a name of the file stands for: values computed at run time, a weight, or numbers that are known already."""
@@ -71,7 +71,9 @@ class Site:
     node: Node
     opset: int
     scope: Scope
-    audit: dict[str, str] = field(default_factory=dict)
+    batches: tuple[int, int] | None = None
+    """The batch that the file is made for and the one that comes, where these differ: in training, say."""
+    audit: list[str] = field(default_factory=list)
     """What an audit tells of the operator: which rule was applied, and what came of it."""
 
     # what inputs are
@@ -183,23 +185,30 @@ class Site:
         node, rank = self.node, len(size)
         strides = node.integers("strides") or (1,) * rank
         dilations = node.integers("dilations") or (1,) * rank
-        window = resolve(kernel, strides, dilations, self.padding(rank), size)
-        self.audit["pads"] = " ".join(f"{lo}+{hi}" for lo, hi in window.pads)
+        rule, padding = self.padding(rank)
+        window = resolve(kernel, strides, dilations, padding, size)
+        self.audit.append(f"{rule}: {spelled(window.pads)}")
         return window
 
-    def padding(self, rank: int) -> str | tuple[tuple[int, int], ...]:
-        """Padding as the attributes say it."""
+    def padding(self, rank: int) -> tuple[str, str | Pads]:
+        """The rule of padding that the attributes ask for, and the padding as windows take it."""
         rule = self.node.word("auto_pad", "NOTSET")
         words = {"VALID": "valid", "SAME_UPPER": "same", "SAME_LOWER": "same_lower"}
-        pads = self.node.integers("pads")
         if rule in words:
-            self.audit["rule"] = f"auto_pad {rule}"
-            return words[rule]
-        self.audit["rule"] = "pads" if pads else "no pads"
-        pads = pads or (0,) * 2 * rank
+            return f"auto_pad {rule}", words[rule]
+        pads = self.node.integers("pads") or (0,) * 2 * rank
         if rule not in ("NOTSET", "") or len(pads) != 2 * rank:
             raise ShapeError(f"pads need {2 * rank} numbers. Received: auto_pad={rule!r}, pads={pads}")
-        return tuple(zip(pads[:rank], pads[rank:], strict=True))
+        return "pads", tuple(zip(pads[:rank], pads[rank:], strict=True))
+
+
+def spelled(pads: Pads) -> str:
+    """Pads as an audit tells them.
+
+    >>> spelled(((1, 1), (0, 1)))
+    '1+1 0+1'
+    """
+    return " ".join(f"{lo}+{hi}" for lo, hi in pads)
 
 
 def _dtype(x: Stored | np.ndarray) -> str:

@@ -8,7 +8,7 @@ from convolve import ops
 from convolve.errors import ShapeError
 from convolve.graph import Value, apply
 from convolve.layers.imported.graph import Node
-from convolve.layers.imported.site import Operand, Result, Site, handles
+from convolve.layers.imported.site import Operand, Result, Site, handles, spelled
 from convolve.layers.imported.tensor import Tensor
 from convolve.layers.pooling import power
 from convolve.ops.convolution import convolve, transposed
@@ -66,11 +66,11 @@ def _conv_transpose(s: Site, x: Operand, w: Operand, b: Operand | None = None) -
         total = [n - m for n, m in zip(whole, output, strict=True)]
         halves = [(n // 2, n - n // 2) for n in total]
         pads = [pair if rule == "SAME_UPPER" else pair[::-1] for pair in halves]
-        s.audit["rule"] = "output_shape" if rule == "NOTSET" else f"auto_pad {rule}"
+        source = "output_shape" if rule == "NOTSET" else f"auto_pad {rule}"
     else:
         pads = list(zip(cut[:rank], cut[rank:], strict=True)) if cut and rule == "NOTSET" else [(0, 0)] * rank
-        s.audit["rule"] = "pads"
-    s.audit["pads"] = " ".join(f"{lo}+{hi}" for lo, hi in pads)
+        source = "pads"
+    s.audit.append(f"{source}: {spelled(tuple(pads))}")
     # What is cut off is the window's padding; what is to be added comes behind as zeros.
     inner = tuple((max(0, lo), max(0, hi)) for lo, hi in pads)
     size = tuple(n - lo - hi for n, (lo, hi) in zip(whole, inner, strict=True))
@@ -101,12 +101,12 @@ def _pool(s: Site, x: Operand) -> Result:
     window = asked
     if s.node.integer("ceil_mode", 0):
         window = asked.ceiled(size)
-        s.audit["ceil_mode"] = " ".join(f"{lo}+{hi}" for lo, hi in window.pads)
+        s.audit.append(f"ceil_mode: {spelled(window.pads)}")
     if s.node.op == "MaxPool":
         y = apply(Pool("max", window), value)
     elif s.node.op == "AveragePool":
         counted = asked.pads if s.node.integer("count_include_pad", 0) else ()
-        s.audit["divisor"] = "positions and padding" if counted else "positions in the input"
+        s.audit.append("mean of positions and padding" if counted else "mean of positions")
         y = apply(Pool("avg", window, counted), value)
     else:
         p = s.node.integer("p", 2)
