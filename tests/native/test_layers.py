@@ -864,7 +864,7 @@ KERNELS = {
     "resnet34": (24, 48),
     "resnet50": (21, 46),
     "squeezenet": (13, 34),
-    "mobilenet_v2": (18, 44),
+    "mobilenet_v2": (19, 47),
     "m5": (14, 37),
     "cnn3d": (16, 41),
     "unet": (14, 38),
