@@ -187,9 +187,10 @@ def test_transposed_convolutions() -> None:
         ((1, 4000, 32), 9, 4),
         ((2, 9, 8, 7, 48), (3, 3, 5), 1),
         ((1, 1, 1, 70), 1, 1),
+        ((3, 40), (), ()),  # no dimension at all: as many products of numbers
     ],
 )
-def test_depthwise_convolutions_cut_into_pieces(shape: tuple[int, ...], kernel: Any, stride: int) -> None:
+def test_depthwise_convolutions_cut_into_pieces(shape: tuple[int, ...], kernel: Any, stride: Any) -> None:
     window = resolve(kernel, stride, 1, "same", shape[1:-1])
     convolution_specs((window, shape[1:-1]), shape[0], shape[-1], shape[-1], True, shape[-1])
 

@@ -61,6 +61,10 @@ class Axis:
         return first, first + count
 
 
+POINT = Axis(1, 1, 0, 1, (0,), (0,), 1)
+"""What stands for the last dimension where there is none: one position, one tap."""
+
+
 def product_of(
     group: Group, low: Lowering, x: Buffer, panels: At, axes: Sequence[Axis], y: Buffer, groups: int = 1
 ) -> None:
@@ -83,12 +87,12 @@ def column_spans(columns: int) -> list[tuple[int, int]]:
 
 def narrow_of(group: Group, low: Lowering, x: Buffer, panels: At, axes: Sequence[Axis], y: Buffer, width: int) -> None:
     """Groups of `width` channels and filters: positions as rows, channels as columns, taps as the reduction."""
-    last = axes[-1]
+    *leads, last = axes or (POINT,)
     run = len(last.taps) if set(np.diff(last.shifts)) <= {1} and len(set(np.diff(last.taps))) <= 1 else 1
     rows = _rows_along(last.positions, run)
     together = _together(y.shape[0], math.prod(a.positions for a in axes))
     reductions, _ = _reductions(axes, x.strides[1:-1], width, heads=run > 1)
-    order, reach = _tiles_along(axes, together, rows, len(reductions))
+    order, reach = _tiles_along(leads, last, together, rows, len(reductions))
     tables = _Tables.of(group, low, x, axes, y, together, order, reach)
     apart = last.step if run > 1 < rows else 1
     spec = Depthwise(width, rows, run, apart, tables.epilogue)
@@ -116,12 +120,13 @@ def _rows_along(positions: int, run: int) -> int:
     return min(fit, key=lambda rows: -(-positions // rows) * (rows + 2))
 
 
-def _tiles_along(axes: Sequence[Axis], together: int, rows: int, outer: int) -> tuple[np.ndarray, np.ndarray]:
+def _tiles_along(
+    leads: Sequence[Axis], last: Axis, together: int, rows: int, outer: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows in the order of tiles that each lie in one line of the last dimension, and the taps that each tile needs.
 
     The last tile of a line reaches back into the one before it: it computes some outputs again.
     """
-    *leads, last = axes
     lines = together * math.prod(a.positions for a in leads)
     starts = np.minimum(np.arange(-(-last.positions // rows)) * rows, last.positions - rows)
     along = (starts[:, None] + np.arange(rows)).ravel()
