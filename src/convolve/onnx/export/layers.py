@@ -191,7 +191,7 @@ def _same(draft: Draft, at: Written, operator: str, *inputs: str, **attributes: 
 
 @_writes(Dropout)
 def _dropout(draft: Draft, layer: Dropout, at: Written) -> bool:
-    return _same(draft, at, "Dropout", draft.number(layer.rate))
+    return not layer.channels and _same(draft, at, "Dropout", draft.number(layer.rate))  # ONNX drops single values
 
 
 @_writes(LeakyReLU)

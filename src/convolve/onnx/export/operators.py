@@ -115,11 +115,11 @@ def transposed(
         for n, s, e, (lo, hi) in zip(x.shape[1:-1], window.stride, window.extent, window.pads, strict=True)
     ]
     more = [m - n for m, n in zip(size, made, strict=True)]
-    pads = tuple((lo, hi + max(0, -extra)) for (lo, hi), extra in zip(window.pads, more, strict=True))
-    extra = [max(0, m) for m in more]
-    # Operators refuse an output padding of a whole stride: positions that no input reaches are added behind.
-    within = [min(e, s - 1) for e, s in zip(extra, window.stride, strict=True)]
-    beyond = [e - w for e, w in zip(extra, within, strict=True)]
+    # Operators refuse an output padding of a whole stride: less is cut off behind, then positions that no input reaches
+    # are added.
+    within = [max(0, min(m, s - 1)) for m, s in zip(more, window.stride, strict=True)]
+    pads = tuple((lo, max(0, hi - m + w)) for (lo, hi), m, w in zip(window.pads, more, within, strict=True))
+    beyond = [max(0, m - w - hi) for (_, hi), m, w in zip(window.pads, more, within, strict=True)]
     inputs = [draft.at(v, first(rank)) for v in (x, w)]
     attributes: dict[str, Any] = {
         "kernel_shape": window.kernel,
