@@ -6,7 +6,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from weakref import WeakValueDictionary
 
@@ -94,7 +94,8 @@ def build_on(
     """Build a net's ops on inputs of these shapes and types. The first is called "x", others "x1", "x2" ..."""
     made = [feed.made(f"x{i or ''}") for i, feed in enumerate(given)]
     construction = Construction(training, frozen)
-    outputs = Scope(construction).build_net(net, *(cast(x) if isinstance(x, Value) else x for x in made))
+    floats = (replace(cast(x), label=x.label) if isinstance(x, Value) else x for x in made)
+    outputs = Scope(construction).build_net(net, *floats)
     return Forward(
         tuple(x for x in made if isinstance(x, Value)),
         {name: x for name, x in outputs.items() if isinstance(x, Value)},
