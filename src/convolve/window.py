@@ -175,6 +175,26 @@ def per_dimension(value: int | tuple[int, ...], rank: int, what: str) -> tuple[i
     return result
 
 
+def padding_pairs(padding: object, rank: int, words: str = "") -> Pads:
+    """Padding as a pair a dimension; an int is that of every end. `words` are what else the caller takes.
+
+    >>> padding_pairs(1, 2)
+    ((1, 1), (1, 1))
+    """
+    pairs = ((padding, padding),) * rank if isinstance(padding, Integral) else padding
+    if not (
+        isinstance(pairs, (tuple, list))
+        and len(pairs) == rank
+        and all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs)
+        and all(isinstance(n, Integral) for pair in pairs for n in pair)
+    ):
+        raise ShapeError(
+            f"padding must be {words}an int or {rank} pairs (lo, hi), one a spatial dimension. "
+            f"Received: padding={padding!r}"
+        )
+    return tuple((int(lo), int(hi)) for lo, hi in pairs)
+
+
 def resolve(
     kernel: int | tuple[int, ...],
     stride: int | tuple[int, ...],
@@ -206,15 +226,8 @@ def resolve(
             for total in [max(0, (-(-n // s) - 1) * s + d * (k - 1) + 1 - n)]
         ]
         pads = tuple(pair if padding == "same" else pair[::-1] for pair in halves)
-    elif isinstance(padding, int):
-        pads = ((padding, padding),) * rank
-    elif isinstance(padding, tuple) and len(padding) == rank and all(len(p) == 2 for p in padding):
-        pads = tuple((int(lo), int(hi)) for lo, hi in padding)
     else:
-        raise ShapeError(
-            f'padding must be "same", "same_lower", "valid", an int or {rank} pairs (lo, hi). '
-            f"Received: padding={padding!r}"
-        )
+        pads = padding_pairs(padding, rank, '"same", "same_lower", "valid", ')
     if any(p < 0 for pair in pads for p in pair):
         raise ShapeError(f"padding must not be negative. Received: padding={padding!r}")
     return Window(kernel, stride, dilation, pads)

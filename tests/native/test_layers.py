@@ -406,6 +406,9 @@ def test_a_wrong_kernel_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
         (Conv(4, (3, 3)), (9, 2), ["conv1", "kernel_size has 2 entries", "1 spatial dimensions", "Received"]),
         (Conv(4, 3, stride=0), (9, 2), ["conv1", "stride must be at least 1", "Received"]),
         (Conv(4, 3, padding="full"), (9, 2), ["conv1", '"same_lower", "valid"', "Received: padding='full'"]),
+        (Conv(4, 3, padding=(1, 2)), (9, 9, 2), ["conv1", "an int or 2 pairs (lo, hi)", "Received: padding=(1, 2)"]),
+        (Conv(4, 3, padding=1.5), (9, 2), ["conv1", "an int or 1 pairs (lo, hi)", "Received: padding=1.5"]),
+        (MaxPool(2, padding=None), (9, 2), ["max_pool1", "an int or 1 pairs", "Received: padding=None"]),
         (Conv(4, 3, padding=-1), (9, 2), ["conv1", "must not be negative", "Received: padding=-1"]),
         (Conv(4, 5, padding="valid"), (4, 9, 2), ["conv1", "larger than its input", "Received: spatial size (4, 9)"]),
         (Conv(4, 3, init="magic"), (4, 9, 2), ["conv1", "init must be one of he_normal", "Received: init='magic'"]),
@@ -558,6 +561,28 @@ def test_a_product_never_takes_the_batch_for_a_dimension() -> None:
 def test_convolutions_refuse_what_has_no_meaning(layer: Layer, shape: Shape, words: str) -> None:
     with pytest.raises(ShapeError, match=rf"{layer.kind()}1: .*{words}"):
         Model(Sequential(layer), shape)
+
+
+@pytest.mark.parametrize(
+    ("layer", "same"),
+    [
+        (Conv(np.int64(4), [3, 3], padding=[[1, 0], (0, 1)]), Conv(4, 3, padding=((1, 0), (0, 1)))),  # type: ignore[arg-type]
+        (Conv(4, 3, np.int64(2), np.int64(1), groups=np.int64(2)), Conv(4, 3, 2, 1, groups=2)),  # type: ignore[arg-type]
+        (ConvTranspose(4, 3, 2, output_padding=[1, np.int64(0)]), ConvTranspose(4, 3, 2, output_padding=(1, 0))),  # type: ignore[arg-type]
+        (MaxPool([2, 2], padding=[[1, 0], [0, 0]]), MaxPool(2, padding=((1, 0), (0, 0)))),  # type: ignore[arg-type]
+        (GroupNorm(np.int64(2)), GroupNorm(2)),  # type: ignore[arg-type]
+        (LayerNorm([np.int64(-1), 1]), LayerNorm((1, 3))),  # type: ignore[arg-type]
+        (PReLU(np.float32(0.5)), PReLU(0.5)),  # type: ignore[arg-type]
+        (Clip(np.int64(0), np.float64(6)), Clip(0, 6)),  # type: ignore[arg-type]
+    ],
+    ids=str,
+)
+def test_lists_and_numpys_numbers_serve_as_well(layer: Layer, same: Layer, tmp_path: Path) -> None:
+    model, other = (Model(Sequential(given), (7, 6, 4), seed=3) for given in (layer, same))
+    x = normal(2, 7, 6, 4)
+    np.testing.assert_array_equal(model.predict(x), other.predict(x))
+    model.save(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(load(tmp_path / "model.safetensors").predict(x), other.predict(x))
 
 
 def test_blocks_of_no_layer_or_of_something_else_are_refused() -> None:

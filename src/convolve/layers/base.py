@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -216,11 +217,12 @@ class Scope:
         self, name: str, shape: Shape, init: str | float, fan_in: float = 1, fan_out: float = 1, decay: bool = True
     ) -> Value:
         """A learnt array of this layer. `decay=False` exempts it from weight decay (biases, norms)."""
-        if init not in INITS and not (isinstance(init, (int, float)) and math.isfinite(init)):
+        if init not in INITS and not (isinstance(init, Real) and math.isfinite(init)):
             raise ShapeError(
                 f"{self.title}: init must be one of {', '.join(INITS)} or a finite number. Received: init={init!r}"
             )
         key = f"{self.path}.{name}" if self.path else name
+        init = init if isinstance(init, str) else float(init)
         self.construction.parameters[key] = Parameter(shape, init, fan_in, fan_out, decay)
         return self._leaf("parameter", key, shape)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 
 from convolve.errors import ShapeError
 from convolve.graph import Value
@@ -126,14 +127,15 @@ class ConvTranspose(Layer):
 
     def _extra(self, scope: Scope, window: Window) -> tuple[int, ...]:
         given = self.output_padding
-        extra = (given,) * window.rank if isinstance(given, int) else tuple(given)
+        extra = given if isinstance(given, (tuple, list)) else (given,) * window.rank
         below = [max(pair) for pair in zip(window.stride, window.dilation, strict=True)]
-        if len(extra) != window.rank or not all(0 <= e < most for e, most in zip(extra, below, strict=True)):
+        fits = len(extra) == window.rank and all(isinstance(e, Integral) for e in extra)
+        if not fits or not all(0 <= e < most for e, most in zip(extra, below, strict=True)):
             raise ShapeError(
                 f"{scope.title}: output_padding must be at least 0 and below the stride {window.stride} or the "
-                f"dilation {window.dilation} in each of {window.rank} dimensions. Received: output_padding={given}"
+                f"dilation {window.dilation} in each of {window.rank} dimensions. Received: output_padding={given!r}"
             )
-        return extra
+        return tuple(int(e) for e in extra)
 
     def build(self, scope: Scope, *inputs: Value) -> Value:
         x = one(inputs, scope)
@@ -185,14 +187,14 @@ def _groups(scope: Scope, groups: int | str, filters: int, channels: int) -> int
     if filters < 1:
         raise ShapeError(f"{scope.title}: filters must be at least 1. Received: filters={filters}")
     count = channels if groups == "depthwise" else groups
-    if not isinstance(count, int) or count < 1:
+    if not isinstance(count, Integral) or count < 1:
         raise ShapeError(f'{scope.title}: groups must be a positive int or "depthwise". Received: groups={groups!r}')
     if channels % count or filters % count:
         raise ShapeError(
             f"{scope.title}: groups must divide both the {channels} channels of the input and the {filters} filters. "
             f"Received: groups={groups!r}"
         )
-    return count
+    return int(count)
 
 
 def _biased(scope: Scope, y: Value, bias: bool) -> Value:

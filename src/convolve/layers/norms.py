@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 
 from convolve import ops
 from convolve.errors import ShapeError
@@ -97,7 +98,7 @@ class LayerNorm(Layer):
         """The axes that are normalised, in order and counted from the batch."""
         rank = len(x.shape)
         given = self.axes if isinstance(self.axes, (tuple, list)) else (self.axes,)
-        axes = sorted(a % rank for a in given if isinstance(a, int) and -rank <= a < rank)
+        axes = sorted(int(a) % rank for a in given if isinstance(a, Integral) and -rank <= a < rank)
         if not given or len(set(axes)) < len(given) or axes[0] == 0:
             raise ShapeError(
                 f"{scope.title}: axes are one or several from 1 to {rank - 1} or from the end; axis 0 is the batch. "
@@ -129,7 +130,7 @@ class GroupNorm(Layer):
     def build(self, scope: Scope, *inputs: Value) -> Value:
         x = one(inputs, scope)
         channels = x.shape[-1]
-        if not isinstance(self.groups, int) or self.groups < 1 or channels % self.groups:
+        if not isinstance(self.groups, Integral) or self.groups < 1 or channels % self.groups:
             raise ShapeError(
                 f"{scope.title}: groups must be a positive int that divides the {channels} channels. "
                 f"Received: groups={self.groups!r}"
@@ -137,7 +138,7 @@ class GroupNorm(Layer):
         _several(scope, x, x.size // (x.shape[0] * self.groups), "fewer groups")
         scale = scope.parameter("scale", (channels,), "ones", decay=False)
         shift = scope.parameter("shift", (channels,), "zeros", decay=False)
-        return group_normalize(x, self.groups, self.epsilon, scale, shift)
+        return group_normalize(x, int(self.groups), self.epsilon, scale, shift)
 
 
 @dataclass(frozen=True)

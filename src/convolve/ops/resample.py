@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
@@ -16,7 +15,7 @@ from convolve.lowering import GRAIN, MOST_PIECES, Group, Lowering, offsets, tabl
 from convolve.native.kernels.resample import Resample as ResampleKernel
 from convolve.ops.reduce import mean, reshape_to
 from convolve.program import Argument, At, Buffer
-from convolve.window import Pads, per_dimension
+from convolve.window import Pads, padding_pairs, per_dimension
 
 PADDINGS = ("constant", "reflect", "edge", "wrap")
 RESIZINGS = ("nearest", "linear", "area")
@@ -275,7 +274,9 @@ def pad(value: Value, padding: int | Pads, mode: str = "constant", fill: float =
     """
     sizes = _spatial(value, "padding")
     _one_of(mode, PADDINGS)
-    pads = _pairs(padding, len(sizes))
+    pads = padding_pairs(padding, len(sizes))
+    if any(n < 0 for pair in pads for n in pair):
+        raise ShapeError(f"padding must not be negative; ops.cut takes positions away. Received: padding={padding!r}")
     maps = tuple(Map(mode, n, lo + n + hi, lo) for n, (lo, hi) in zip(sizes, pads, strict=True))
     return apply(Resample(maps, fill=float(fill)), value)
 
@@ -327,19 +328,3 @@ def _spatial(value: Value, what: str) -> Shape:
 def _one_of(mode: object, known: Sequence[str]) -> None:
     if mode not in known:
         raise ShapeError(f"mode must be one of {', '.join(known)}. Received: mode={mode!r}")
-
-
-def _pairs(padding: object, rank: int) -> Pads:
-    pairs = ((padding, padding),) * rank if isinstance(padding, Integral) else padding
-    if not (
-        isinstance(pairs, (tuple, list))
-        and len(pairs) == rank
-        and all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs)
-        and all(isinstance(n, Integral) for pair in pairs for n in pair)
-    ):
-        raise ShapeError(
-            f"padding must be an int or {rank} pairs (lo, hi), one a spatial dimension. Received: padding={padding!r}"
-        )
-    if any(n < 0 for pair in pairs for n in pair):
-        raise ShapeError(f"padding must not be negative; ops.cut takes positions away. Received: padding={padding!r}")
-    return tuple((int(lo), int(hi)) for lo, hi in pairs)
