@@ -26,6 +26,8 @@ settings.load_profile("convolve")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give the session, and every process it starts, a kernel cache of its own: $CONVOLVE_TEST_CACHE keeps one."""
+    if hasattr(config, "workerinput"):  # a process of `pytest -n`, which has its cache from the session
+        return
     folder = os.environ.get("CONVOLVE_TEST_CACHE")
     if folder is None:
         temporary = tempfile.TemporaryDirectory(prefix="convolve-tests-")

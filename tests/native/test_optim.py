@@ -65,7 +65,7 @@ FORMULAS: list[tuple[Optimizer, Callable[..., Array]]] = [
 ]
 
 
-@pytest.mark.parametrize(("optimizer", "formula"), FORMULAS, ids=str)
+@pytest.mark.parametrize(("optimizer", "formula"), FORMULAS, ids=lambda v: getattr(v, "__name__", str(v)))
 def test_steps_are_the_formulas(optimizer: Optimizer, formula: Callable[..., Array]) -> None:
     """On mean squared error of one layer, whose gradient in float64 is a line."""
     units, features = 17, 9
