@@ -18,7 +18,7 @@ from convolve.ops.convolution import Convolution
 from convolve.ops.norm import normalize
 from convolve.ops.pointwise import TABLE, Broadcast, Pointwise
 from convolve.ops.pool import Pool
-from convolve.ops.reduce import Reduce
+from convolve.ops.reduce import Reduce, reshape_to
 from convolve.passes import REWRITES, compile_graph, expand, fold, fuse, share, simplify, sink
 from convolve.program import ALIGN, At, Call, Memory, place, schedule
 from convolve.window import resolve
@@ -99,6 +99,17 @@ def test_simplify_drops_a_broadcast_only_where_the_shape_stays() -> None:
     graph = simplify(Graph({"needless": x + spread, "needed": ops.exp(spread)}))
     assert [type(v.op) for v in graph.outputs["needless"].inputs] == [Leaf, Leaf]
     assert [type(v.op) for v in graph.outputs["needed"].inputs] == [Broadcast]
+
+
+def test_simplify_looks_behind_leading_dimensions() -> None:
+    """Else a residual addition, aligned with a batch of one image, would not join the convolution before it."""
+    x, w = leaf("input", "x", (1, 4, 4, 3)), leaf("parameter", "w", (3, 1, 1, 3))
+    y = apply(Convolution(resolve(1, 1, 1, "valid", (4, 4))), x, w) + reshape_to(ops.exp(x), (4, 4, 3))
+    moved = ops.exp(x) + reshape_to(ops.exp(x), (4, 4, 1, 3))
+    graph = simplify(Graph({"y": y, "moved": moved}))
+    assert functions(Graph({"y": graph.outputs["y"]})).count("reshape") == 0
+    assert functions(Graph({"moved": graph.outputs["moved"]})).count("reshape") == 1
+    assert [g.anchor.op.name for g in fuse(Graph({"y": graph.outputs["y"]})) if g.anchor] == ["convolution"]
 
 
 def test_share_computes_equal_values_once() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from itertools import dropwhile
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from convolve.ops.convolution import Convolution, InputGradient
 from convolve.ops.norm import Normalize
 from convolve.ops.pointwise import Broadcast, Pointwise
 from convolve.ops.pool import Pool
-from convolve.ops.reduce import reshape_to
+from convolve.ops.reduce import Reshape, reshape_to
 from convolve.program import CONSTANT
 
 
@@ -48,16 +49,28 @@ def expand(graph: Graph) -> Graph:
 
 
 def simplify(graph: Graph) -> Graph:
-    """A pointwise op repeats its inputs itself: drop a broadcast before it where the shape comes out the same."""
+    """A pointwise op repeats its inputs itself: drop a broadcast before it where the shape comes out the same.
+
+    A reshape that only adds or drops leading dimensions of size 1 says as little, and would hide what is behind it.
+    """
 
     def rule(old: Value, inputs: tuple[Value, ...]) -> Value | None:
         if isinstance(old.op, Pointwise):
-            bare = tuple(v.inputs[0] if isinstance(v.op, Broadcast) else v for v in inputs)
+            bare = tuple(v.inputs[0] if isinstance(v.op, Broadcast) or _leads_only(v) else v for v in inputs)
             if bare != inputs and np.broadcast_shapes(*(v.shape for v in bare)) == old.shape:
                 return apply(old.op, *bare, label=old.label)
         return None
 
     return rewrite(graph, rule)
+
+
+def _leads_only(value: Value) -> bool:
+    """Whether a value is another one with more or fewer leading dimensions of size 1."""
+
+    def bare(shape: Shape) -> Shape:
+        return tuple(dropwhile(lambda n: n == 1, shape))
+
+    return isinstance(value.op, Reshape) and bare(value.shape) == bare(value.inputs[0].shape)
 
 
 def fold(graph: Graph) -> Graph:
