@@ -22,7 +22,7 @@ from convolve.storage import load as load_file
 from convolve.storage import save as save_file
 from convolve.training import losses, optim
 from convolve.training import trainer as training
-from convolve.training.fit import Callback, History, fit
+from convolve.training.fit import Callback, History, Progress, fit
 from convolve.training.losses import LossFunction
 from convolve.training.optim import Optimizer
 from convolve.training.schedule import Schedule
@@ -245,6 +245,8 @@ class Model:
         validation: Validation | None = None,
         callbacks: Sequence[Callback] = (),
         seed: int = 0,
+        patience: int | None = None,
+        average: float | None = None,
     ) -> History:
         """Train on x (n, *input_shape) and y as the loss takes it.
 
@@ -252,24 +254,73 @@ class Model:
         image, or probabilities (n, *spatial, classes); for the other losses, values of the output's shape (see
         `convolve.losses`).
 
+        Args:
+            x, y: what to learn from.
+            epochs, batch_size: how often each sample is seen, and how many a step.
+            optimizer: AdamW by default.
+            schedule: of the rate; constant by default.
+            loss: a name or an object of `convolve.losses`, for instance cross_entropy(smoothing=0.1,
+                class_weights=losses.balanced(y)).
+            validation: (x, y) that are not learned from: measured after each epoch.
+            callbacks: called with a `Progress` after each step and each epoch.
+            seed: of the orders and of dropout.
+            patience: stop after so many epochs without a better one, and leave the parameters of the best: the one with
+                the highest validation accuracy, or the lowest loss where that decides nothing (`History.best`).
+            average: keep an exponential average of the parameters, of which each step keeps this part (0.99, 0.999);
+                that is what is validated, and what training leaves.
+
         Ctrl-C ends training within a step. The same data, seed and settings give the same bits on any number of
         threads.
 
         Raises:
             ShapeError, DataError: x or y does not suit the model; the message says what came and what was expected.
             DivergenceError: the loss left the finite numbers; the last good parameters were kept.
+
+        >>> from convolve import Dense, Model
+        >>> x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+        >>> model = Model(Dense(1), input_shape=(1,))
+        >>> held = (x[::4], 3 * x[::4])
+        >>> history = model.fit(x, 3 * x, 900, 16, optim.AdamW(0.1), loss="mse", validation=held, patience=9)
+        >>> len(history) == history.best + 9
+        True
+        >>> bool(model.evaluate(*held, loss="mse")["loss"] == min(history["validation_loss"]))
+        True
         """
         self._described()  # a layer that cannot be saved fails here, not after the training
         images = as_images(x, self.input_shape)
         chosen = losses.resolve(loss)
         target = self._target(y, len(images), chosen)
-        trainer = training.Trainer(self.network, chosen, optimizer or optim.AdamW(), seed)
+        trainer = training.Trainer(self.network, chosen, optimizer or optim.AdamW(), seed, average)
         validate = None
         if validation is not None:
             held = as_images(validation[0], self.input_shape)
             wanted = self._target(validation[1], len(held), chosen)
             validate = lambda: self._evaluate(held, wanted, chosen)  # noqa: E731 - a name for what runs later
-        return fit(self.network, trainer, images, target, epochs, batch_size, schedule, callbacks, validate, seed)
+        history, best = History(), dict[str, np.ndarray]()
+
+        def keep(progress: Progress) -> None:
+            if progress.epoch_done and history.best == len(history):
+                with trainer.averaged():
+                    best.update(self.network.arrays())
+
+        called = callbacks if patience is None else (keep, *callbacks)
+        fit(
+            self.network,
+            trainer,
+            images,
+            target,
+            epochs,
+            batch_size,
+            schedule,
+            called,
+            validate,
+            seed,
+            history,
+            patience,
+        )
+        for key, array in best.items():
+            self.network[key] = array
+        return history
 
     def trainer(
         self,

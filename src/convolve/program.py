@@ -153,11 +153,11 @@ def pack(weight: np.ndarray, groups: int = 1) -> np.ndarray:
 
 
 def unpack(panels: np.ndarray, shape: tuple[int, ...], groups: int = 1) -> np.ndarray:
-    """The inverse of `pack`."""
+    """The inverse of `pack`: always a copy."""
     filters = shape[0] // groups
     blocks = -(-filters // PANEL)
     rows = panels.reshape(groups * blocks, -1, PANEL).transpose(0, 2, 1).reshape(groups, blocks * PANEL, -1)
-    return np.ascontiguousarray(rows[:, :filters]).reshape(shape)
+    return rows[:, :filters].copy().reshape(shape)
 
 
 def schedule(calls: Sequence[Call]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -37,10 +37,25 @@ Evaluate = Callable[[], dict[str, float]]
 
 
 @dataclass
+class Underway:
+    """What an epoch that is not whole has come to, and how long training has taken until then."""
+
+    batches: int = 0
+    samples: int = 0
+    loss: float = 0.0
+    """Sum over the samples."""
+    right: int = 0
+    decided: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
 class History:
     """What each epoch reached: a dict of metrics an epoch."""
 
     epochs: list[dict[str, float]] = field(default_factory=list)
+    underway: Underway = field(default_factory=Underway)
+    """Where a checkpoint within an epoch goes on."""
 
     def __getitem__(self, name: str) -> list[float]:
         """One metric over the epochs."""
@@ -48,6 +63,25 @@ class History:
 
     def __len__(self) -> int:
         return len(self.epochs)
+
+    @property
+    def best(self) -> int | None:
+        """The best epoch, counted from 1, by validation data: None where there were none.
+
+        That of the highest validation_accuracy, of equal ones (and where there is no accuracy) that of the lowest
+        validation_loss, of equal ones the first.
+
+        >>> History([{"validation_loss": 0.3}, {"validation_loss": 0.1}, {"validation_loss": 0.2}]).best
+        2
+        """
+        merits = [(_merit(epoch), -number) for number, epoch in enumerate(self.epochs, 1) if "validation_loss" in epoch]
+        return -max(merits)[1] if merits else None
+
+
+def _merit(epoch: dict[str, float]) -> tuple[float, float]:
+    """What is larger in better epochs; numbers that are none are the smallest."""
+    accuracy, loss = epoch.get("validation_accuracy", 0.0), epoch["validation_loss"]
+    return (-math.inf if math.isnan(accuracy) else accuracy), (-math.inf if math.isnan(loss) else -loss)
 
 
 def order_of(count: int, seed: int, epoch: int) -> np.ndarray:
@@ -68,28 +102,41 @@ def fit(
     validate: Evaluate | None = None,
     seed: int = 0,
     history: History | None = None,
+    patience: int | None = None,
 ) -> History:
-    """Train for whole epochs; starts after those that `history` already has, and adds to it.
+    """Train for whole epochs; goes on where `history` ends, within an epoch too, and adds to it.
+
+    Args:
+        network, trainer: what is trained, and by what. With averages, these are validated, and left in the network.
+        x, y: the samples, canonical.
+        epochs, batch_size: how often each sample is seen, and how many a step.
+        schedule: of the rate.
+        callbacks: called after each step and each epoch.
+        validate: called after each epoch.
+        seed: of the orders.
+        history: of a training that is resumed.
+        patience: end after so many epochs that were no better than an earlier one (`History.best`).
 
     Raises:
         DivergenceError: the loss is no longer finite; the parameters are those of the last whole epoch.
+        ConvolveError: patience without validation.
     """
     history = History() if history is None else history
     schedule = schedule or Constant()
     count = len(x)
-    _check(epochs, batch_size)
+    _check(epochs, batch_size, patience, validate)
     if count == 0:
         raise DataError("the training set is empty: give at least one sample")
     per_epoch = -(-count // batch_size)
     steps = epochs * per_epoch
     good = network.snapshot()
-    before = history["seconds"][-1] if len(history) else 0.0
+    before = history.underway.seconds
     began = time.perf_counter()
     seen = 0
-    for epoch in range(len(history), epochs):
+    while len(history) < epochs and not _tired(history, patience):
+        epoch, now = len(history), history.underway
         order = order_of(count, seed, epoch)
-        total, right, decided = 0.0, 0, 0
-        for position in range(per_epoch):
+        for position in range(now.batches, per_epoch):
             step = epoch * per_epoch + position
             chosen = order[position * batch_size : (position + 1) * batch_size]
             target = y[chosen]
@@ -101,42 +148,49 @@ def fit(
                     f"the loss became {loss} at step {position + 1} of epoch {epoch + 1} (rate {rate:.3g}); "
                     f"the parameters are those after epoch {epoch}. Use a smaller rate, or clip with clip=1.0"
                 )
-            total += loss * len(chosen)
             seen += len(chosen)
             found = hits(trainer.loss, output, target)
-            right, decided = right + int(found.sum()), decided + found.size
-            done = position * batch_size + len(chosen)
-            speed = seen / (time.perf_counter() - began)
+            now.batches, now.samples = position + 1, now.samples + len(chosen)
+            now.loss += loss * len(chosen)
+            now.right, now.decided = now.right + int(found.sum()), now.decided + found.size
+            elapsed = time.perf_counter() - began
+            now.seconds = before + elapsed
             state = Progress(
                 epoch=epoch + 1,
                 epochs=epochs,
                 step=step + 1,
                 steps=steps,
-                loss=total / done,
-                accuracy=right / decided if decided else None,
-                images_per_second=speed,
-                seconds_left=((epochs - epoch) * count - done) / speed,
+                loss=now.loss / now.samples,
+                accuracy=now.right / now.decided if now.decided else None,
+                images_per_second=seen / elapsed,
+                seconds_left=((epochs - epoch) * count - now.samples) * elapsed / seen,
                 epoch_done=False,
             )
             for callback in callbacks:
                 callback(state)
-        metrics = {"loss": total / count} | ({"accuracy": right / decided} if decided else {})
+        metrics = {"loss": now.loss / count} | ({"accuracy": now.right / now.decided} if now.decided else {})
         metrics["rate"] = rate
         if validate:
-            metrics |= {f"validation_{name}": value for name, value in validate().items()}
+            with trainer.averaged():
+                metrics |= {f"validation_{name}": value for name, value in validate().items()}
         metrics["seconds"] = before + time.perf_counter() - began
         history.epochs.append(metrics)
+        history.underway = Underway(seconds=metrics["seconds"])
         good = network.snapshot()
         for callback in callbacks:
-            callback(_finished(state, metrics))
+            callback(replace(state, epoch_done=True, metrics=metrics))
+    trainer.settle()
     return history
 
 
-def _finished(state: Progress, metrics: dict[str, float]) -> Progress:
-    return Progress(**{**vars(state), "epoch_done": True, "metrics": metrics})
+def _tired(history: History, patience: int | None) -> bool:
+    return patience is not None and history.best is not None and len(history) - history.best >= patience
 
 
-def _check(epochs: int, batch_size: int) -> None:
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+def _check(epochs: int, batch_size: int, patience: int | None, validate: Evaluate | None) -> None:
+    given = {"epochs": epochs, "batch_size": batch_size} | ({} if patience is None else {"patience": patience})
+    for name, value in given.items():
         if not isinstance(value, (int, np.integer)) or value < 1:
             raise ConvolveError(f"{name} must be a whole number, 1 or more. Received: {name}={value!r}")
+    if patience is not None and validate is None:
+        raise ConvolveError("patience waits for better validation: give validation=(x, y), too")

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from convolve import ops
 from convolve.errors import ConvolveError, ShapeError
@@ -243,6 +244,21 @@ def resolve(loss: str | LossFunction) -> LossFunction:
     if loss not in NAMES:
         raise ConvolveError(f"loss must be one of {', '.join(NAMES)} or a function. Received: loss={loss!r}")
     return NAMES[loss]()
+
+
+def balanced(labels: ArrayLike, classes: int | None = None) -> tuple[float, ...]:
+    """Class weights that let every class count alike: n / (classes * images of the class); 0 for a class of none.
+
+    Args:
+        labels: class numbers, of any shape.
+        classes: how many there are; by default up to the largest label.
+
+    >>> balanced([0, 0, 0, 1])
+    (0.6666666666666666, 2.0)
+    """
+    counts = np.bincount(np.asarray(labels).ravel(), minlength=classes or 0)
+    there = counts > 0
+    return tuple(np.where(there, counts.sum() / (there.sum() * np.maximum(counts, 1)), 0.0).tolist())
 
 
 def targets(loss: LossFunction, output_shape: Shape) -> Targets:

@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 
 from convolve.errors import ConvolveError
 from convolve.execution import Executable
-from convolve.graph import Graph, Value, differentiate, leaf
+from convolve.graph import Graph, Leaf, Value, differentiate, leaf
 from convolve.network import Forward, Network
 from convolve.passes import sink
 from convolve.training import losses
 from convolve.training.losses import LossFunction
-from convolve.training.optim import Optimizer, clipped
+from convolve.training.optim import Optimizer, Updates, clipped
+
+AVERAGE = "average/"
+"""What the names of averages begin with, among the optimizer's state."""
+SLOW = 9
+"""Steps that the average of the weights is behind at first, when it keeps less than it is told to."""
 
 
 class Trainer:
-    """Steps of one optimizer on one loss, on batches of any size; a partial one has its true mean."""
+    """Steps of one optimizer on one loss, on batches of any size; a partial one has its true mean.
 
-    def __init__(self, network: Network, loss: str | LossFunction, optimizer: Optimizer, seed: int = 0) -> None:
+    With `average`, each step also moves an exponential average of all parameters that learn, and of all statistics:
+    average = d * average + (1 - d) * new, with d = min(`average`, t / (t + 9)) at step t, from 0. Other than that of
+    Polyak and Juditsky (1992) it forgets; it usually classifies better than the parameters of any single step.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        loss: str | LossFunction,
+        optimizer: Optimizer,
+        seed: int = 0,
+        average: float | None = None,
+    ) -> None:
         if not network.specs:
             raise ConvolveError("this net has no parameters: there is nothing to train. Add a Conv or a Dense layer")
         if not network.trained:
             raise ConvolveError("all parameters of this net are frozen: there is nothing to train. See Model.freeze")
-        self.network, self.optimizer, self.seed = network, optimizer, seed
+        if average is not None and not 0 < average < 1:
+            raise ConvolveError(f"average must be between 0 and 1, or None. Received: average={average!r}")
+        self.network, self.optimizer, self.seed, self.average = network, optimizer, seed, average
         self.loss = losses.resolve(loss)
         self.steps = 0
         network.reset("state")
@@ -46,7 +66,7 @@ class Trainer:
             raise ConvolveError(
                 "a newer trainer has taken this model over, and the optimizer's state with it: use that one"
             )
-        numbers = {"rate": self.optimizer.rate if rate is None else rate, **self.optimizer.numbers(self.steps)}
+        numbers = {"rate": self.optimizer.rate if rate is None else rate, **self._numbers(self.steps)}
         with network.lock:
             for name, value in numbers.items():
                 network.stores[f"number:{name}"][0] = value
@@ -59,7 +79,7 @@ class Trainer:
     def executable(self, x: np.ndarray, y: np.ndarray) -> Executable:
         """The program of a step on such a batch."""
         dtype = "u1" if x.dtype == np.uint8 else "f4"
-        key = ("train", len(x), dtype, y.shape, y.dtype, self.loss, self.optimizer)
+        key = ("train", len(x), dtype, y.shape, y.dtype, self.loss, self.optimizer, self.average is not None)
         return self.network.executable(key, lambda: self._graph(len(x), dtype, y))
 
     @property
@@ -88,13 +108,43 @@ class Trainer:
             self.network[f"state:{name}"] = array
         self.steps = steps
 
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within the block the network has the averages in place of its arrays: to measure or save it, not to train."""
+        averages = self._averages()
+        with self.network.lock:
+            own = {key: self.network[key] for key in averages}
+            try:
+                self._assign(averages)
+                yield
+            finally:
+                self._assign(own)
+
+    def settle(self) -> None:
+        """Leave the averages as the network's parameters and statistics: the end of training."""
+        self._assign(self._averages())
+
+    def _averages(self) -> dict[str, np.ndarray]:
+        if not self.steps:
+            return {}
+        return {name.removeprefix(AVERAGE): array for name, array in self.state.items() if name.startswith(AVERAGE)}
+
+    def _assign(self, arrays: Mapping[str, np.ndarray]) -> None:
+        for key, array in arrays.items():
+            self.network[key] = array
+
+    def _numbers(self, step: int) -> dict[str, float]:
+        """Numbers of a step other than the rate."""
+        numbers = self.optimizer.numbers(step)
+        return numbers if self.average is None else numbers | {"keep": min(self.average, step / (step + SLOW))}
+
     def _graph(self, batch: int, dtype: str, y: np.ndarray) -> Graph:
         forward = self.network.forward(batch, dtype, training=True)
         graph, gradients, leaves = with_gradients(self.network, forward, self.loss, y)
         if self.optimizer.clip is not None:
             gradients = clipped(gradients, self.optimizer.clip)
         rate = leaf("number", "rate", ())
-        numbers = {name: leaf("number", name, ()) for name in self.optimizer.numbers(0)}
+        numbers = {name: leaf("number", name, ()) for name in self._numbers(0)}
         for (name, parameter), gradient in zip(leaves.items(), gradients, strict=True):
 
             def state(kind: str, name: str = name, parameter: Value = parameter) -> Value:
@@ -102,7 +152,20 @@ class Trainer:
 
             decay = self.network.specs[name].decay
             graph.updates += self.optimizer.update(parameter, gradient, rate, state, numbers, decay)
+        if self.average is not None:
+            graph.updates += _averages(graph, numbers["keep"])
         return graph
+
+
+def _averages(graph: Graph, keep: Value) -> Updates:
+    """Averages of whatever a step gives new values: parameters and statistics."""
+    result: Updates = []
+    for target, value in graph.updates:
+        assert isinstance(target.op, Leaf)
+        if target.op.kind in ("parameter", "statistic"):
+            old = leaf("state", f"{AVERAGE}{target.op.kind}:{target.op.key}", target.shape)
+            result.append((old, old * keep + value * (1.0 - keep)))
+    return result
 
 
 def with_gradients(
