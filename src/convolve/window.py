@@ -75,6 +75,30 @@ class Window:
         steps = (range(0, k * d, d) for k, d in zip(self.kernel, self.dilation, strict=True))
         return tuple(product(*steps))
 
+    def covers(self, window: tuple[int, ...]) -> np.ndarray:
+        """The input position of every tap of a window, (*kernel, rank); those outside of the input are padding.
+
+        >>> Window((3,), (2,), (1,), ((1, 1),)).covers((0,)).ravel()
+        array([-1,  0,  1])
+        """
+        taps = np.moveaxis(np.indices(self.kernel), 0, -1) * np.array(self.dilation, np.int64)
+        low = np.array([pair[0] for pair in self.pads], np.int64)
+        return np.asarray(taps + np.array(window, np.int64) * np.array(self.stride, np.int64) - low)
+
+    def covered(self, position: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """For every tap, the window that has it on an input position, (*kernel, rank), and whether there is one.
+
+        Strides leave out some; a window may lie outside of those that there are.
+
+        >>> windows, there = Window((3,), (2,), (1,), ((1, 1),)).covered((2,))
+        >>> windows.ravel(), there
+        (array([1, 1, 0]), array([False,  True, False]))
+        """
+        low = np.array([pair[0] for pair in self.pads], np.int64)
+        taps = np.moveaxis(np.indices(self.kernel), 0, -1) * np.array(self.dilation, np.int64)
+        distance, stride = np.array(position, np.int64) + low - taps, np.array(self.stride, np.int64)
+        return distance // stride, (distance % stride == 0).all(-1)
+
     def reads(self, size: tuple[int, ...]) -> list[Reach]:
         """Per dimension and window: the first input position it reads, how many, and how far apart these are.
 

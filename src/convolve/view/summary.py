@@ -142,7 +142,7 @@ def summarise(net: layers.Layer, input_shape: Shape | None, audit: bool = False)
         ShapeError: a layer does not suit its input; the message names it.
     """
     built = build(net, input_shape, 1)
-    fields = receptive_fields(_entry(built), built.output)
+    fields = receptive_fields(entry(built), built.output)
     rows = tuple(_row(row, fields) for row in built.construction.rows)
     everything = topological([built.output])
     return Summary(
@@ -155,7 +155,7 @@ def summarise(net: layers.Layer, input_shape: Shape | None, audit: bool = False)
     )
 
 
-def _entry(built: Forward) -> Value:
+def entry(built: Forward) -> Value:
     """The input as channels last: an imported net may bring it to that first."""
     users: dict[int, list[Value]] = {}
     for value in topological(built.outputs.values()):

@@ -1,0 +1,108 @@
+"""A net taken apart: its layers' values, what lies between them, and which of the input's positions each sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+
+import numpy as np
+
+from convolve import layers
+from convolve.errors import ConvolveError
+from convolve.graph import Leaf, Shape, Value
+from convolve.network import Network
+from convolve.ops.pointwise import Broadcast, Pointwise
+from convolve.view.summary import Field, entry, receptive_fields
+
+INPUT = ""
+"""What the net's input is called among the sources of values."""
+Box = tuple[tuple[int, int], ...]
+"""The first and the last position along each spatial dimension."""
+
+
+class Anatomy:
+    """A network built on a batch, for who looks into it. Nothing is run.
+
+    >>> from convolve import Conv, MaxPool, Model, Sequential
+    >>> model = Model(Sequential(Conv(8, 3), MaxPool(2), Conv(4, 3)), input_shape=(28, 28, 1))
+    >>> Anatomy(model.network).sees("conv2", (0, 7))
+    ((-3, 4), (11, 18))
+    """
+
+    def __init__(self, network: Network, batch: int = 1) -> None:
+        self.network = network
+        self.forward = network.forward(batch)
+        self.rows: dict[str, layers.Row] = {row.path: row for row in self.forward.construction.rows}
+        """Layers by name, in order, blocks before what is in them. Of the outputs of one node, the last."""
+        self.known: dict[int, str] = {}
+        """Which layer made a value first, by the value's serial: between these lie what layers do by themselves."""
+        for path, row in self.rows.items():
+            self.known.setdefault(row.output.serial, path)
+        for x in self.forward.inputs:
+            self.known[x.serial] = INPUT
+
+    def row(self, layer: str) -> layers.Row:
+        """A layer by its name.
+
+        Raises:
+            ConvolveError: there is none; the message lists them.
+        """
+        if layer not in self.rows:
+            raise ConvolveError(f"no layer is called {layer!r}. There are {', '.join(self.rows)}")
+        return self.rows[layer]
+
+    @cached_property
+    def fields(self) -> dict[int, Field]:
+        """Receptive fields by serial: those of one sample do not depend on the batch."""
+        return receptive_fields(entry(self.forward), self.forward.output)
+
+    def sees(self, layer: str, position: Shape) -> Box | None:
+        """The input's positions that a layer's output may depend on at a spatial position: first and last, inclusive.
+
+        They may lie outside of the input, in padding. None where the layer no longer has the input's dimensions, so
+        that every value may depend on all.
+        """
+        value = self.row(layer).output
+        field = self.fields.get(value.serial)
+        if field is None or len(position) != len(field) or len(value.shape) != len(field) + 2:
+            return None
+        ends = [interval.at(np.array([at])) for interval, at in zip(field, position, strict=True)]
+        return tuple((int(low[0]), int(high[0])) for low, high in ends)
+
+    def sources(self, value: Value) -> tuple[str, ...]:
+        """The layers whose results a value is made of directly, in order; parameters are no such."""
+        found: dict[str, None] = {}
+        self._collect((value,), found, set())
+        return tuple(found)
+
+    def frontier(self, value: Value) -> list[Value]:
+        """What a value is a pointwise function of: results of layers, and of a layer's own ops that are not pointwise.
+
+        Parameters are no such. For a value that is pointwise itself.
+        """
+        found: dict[int, Value] = {}
+        stack = list(reversed(value.inputs))
+        while stack:
+            inner = stack.pop()
+            if inner.serial not in self.known and isinstance(inner.op, (Pointwise, Broadcast)):
+                stack.extend(reversed(inner.inputs))
+            elif self.sources(inner):
+                found[inner.serial] = inner
+        return list(found.values())
+
+    def function_of(self, row: layers.Row) -> Value | None:
+        """The result of a layer of which another is a pointwise function, as an activation is; else None."""
+        if not isinstance(row.output.op, Pointwise):
+            return None
+        found = self.frontier(row.output)
+        return found[0] if len(found) == 1 and found[0].serial in self.known else None
+
+    def _collect(self, values: Iterable[Value], found: dict[str, None], seen: set[int]) -> None:
+        for value in values:
+            if value.serial in seen:
+                continue
+            seen.add(value.serial)
+            if value.serial in self.known:
+                found[self.known[value.serial]] = None
+            elif not isinstance(value.op, Leaf):
+                self._collect(value.inputs, found, seen)
