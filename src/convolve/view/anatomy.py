@@ -35,11 +35,18 @@ class Anatomy:
         self.rows: dict[str, layers.Row] = {row.path: row for row in self.forward.construction.rows}
         """Layers by name, in order, blocks before what is in them. Of the outputs of one node, the last."""
         self.known: dict[int, str] = {}
-        """Which layer made a value first, by the value's serial: between these lie what layers do by themselves."""
+        """Which layer made a value, by the value's serial, and not a block around it or one that hands it on.
+
+        Between these values lies what layers do by themselves.
+        """
+        given = {x.serial for x in self.forward.inputs}
+        for x in (*self.forward.inputs, *(v for row in self.rows.values() for v in row.inputs)):
+            if x.serial in given or (x.op == Pointwise("cast") and x.inputs[0].serial in given):
+                self.known[x.serial] = INPUT
         for path, row in self.rows.items():
-            self.known.setdefault(row.output.serial, path)
-        for x in self.forward.inputs:
-            self.known[x.serial] = INPUT
+            maker = self.known.setdefault(row.output.serial, path)
+            if maker != INPUT and path.startswith(f"{maker}."):
+                self.known[row.output.serial] = path
 
     def row(self, layer: str) -> layers.Row:
         """A layer by its name.
@@ -75,6 +82,14 @@ class Anatomy:
         self._collect((value,), found, set())
         return tuple(found)
 
+    def inside(self, row: layers.Row) -> tuple[str, ...]:
+        """The layers whose results a layer's own ops read, in order: of a block, those in it."""
+        if passes(row):
+            return self.sources(row.output)
+        found: dict[str, None] = {}
+        self._collect(row.output.inputs, found, set())
+        return tuple(found)
+
     def frontier(self, value: Value) -> list[Value]:
         """What a value is a pointwise function of: results of layers, and of a layer's own ops that are not pointwise.
 
@@ -106,3 +121,8 @@ class Anatomy:
                 found[self.known[value.serial]] = None
             elif not isinstance(value.op, Leaf):
                 self._collect(value.inputs, found, seen)
+
+
+def passes(row: layers.Row) -> bool:
+    """Whether a layer hands its input on as it is, as dropout does in predictions."""
+    return any(v.serial == row.output.serial for v in row.inputs)

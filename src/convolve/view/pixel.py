@@ -28,7 +28,7 @@ from convolve.ops.pool import Pool
 from convolve.ops.reduce import Reduce, Reshape
 from convolve.ops.resample import Resample
 from convolve.ops.softmax import LogSoftmax, Softmax
-from convolve.view.anatomy import INPUT, Anatomy
+from convolve.view.anatomy import INPUT, Anatomy, passes
 from convolve.view.made import Computed, Joined, Made, Mapped, Normalised, Pooled, Products, Shares, Taken, plain
 from convolve.view.text import table
 
@@ -155,7 +155,7 @@ class _Ops:
     def top(self, row: layers.Row, index: tuple[int, ...]) -> Made:
         """What a layer's value is made of, even where an inner layer made it."""
         output = row.output
-        if any(v.serial == output.serial for v in row.inputs):
+        if passes(row):
             return self._taken(output, index)
         return self._own(output, index, 1.0, 0.0)
 

@@ -143,7 +143,7 @@ def summarise(net: layers.Layer, input_shape: Shape | None, audit: bool = False)
     """
     built = build(net, input_shape, 1)
     fields = receptive_fields(entry(built), built.output)
-    rows = tuple(_row(row, fields) for row in built.construction.rows)
+    rows = tuple(described(row, fields) for row in built.construction.rows)
     everything = topological([built.output])
     return Summary(
         input_shape=built.input.shape[1:],
@@ -170,7 +170,8 @@ def entry(built: Forward) -> Value:
     return x if len(x.shape) >= 3 else built.input
 
 
-def _row(row: layers.Row, fields: Mapping[int, Field]) -> Row:
+def described(row: layers.Row, fields: Mapping[int, Field]) -> Row:
+    """A layer that was built; `fields` are receptive fields by the values' serials."""
     inside = _between(row.inputs, row.output)
     windows = [(v.op.window, v.inputs[0].shape[1:-1]) for v in inside if isinstance(v.op, (Convolution, Pool))]
     single = len(windows) == 1 and windows[0][0].rank > 0

@@ -1,0 +1,262 @@
+"""Where each layer stands when a net is drawn: layers below each other, branches beside each other, repeats folded.
+
+A layer's row is the longest way to it from the input (as in Sugiyama, Tagawa and Toda, 1981; nets are narrow, so that
+nothing is done about crossings). It stands below the first layer that it reads, or in the next column that is free
+there. An edge that passes rows takes a lane of its own, so that no edge runs through a layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from convolve import layers
+from convolve.graph import Shape
+from convolve.network import Network
+from convolve.view.anatomy import INPUT, Anatomy, passes
+from convolve.view.summary import Row, described
+
+LONG = 24
+"""Layers from which on repeats are folded."""
+LONGEST_REPEAT = 64
+"""Layers of a block that is looked for again."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A layer and where it stands."""
+
+    layer: str
+    """Its name; "" is the net's input."""
+    kind: str
+    row: int
+    column: int
+    input_shape: Shape
+    """What it reads first, without the batch."""
+    output_shape: Shape
+    summary: Row | None
+    """What the summary says; None of the input."""
+
+    @property
+    def dense_multiply_adds(self) -> int:
+        """What a fully-connected layer between the same shapes would take, and as many weights."""
+        return int(np.prod(self.input_shape, dtype=np.int64) * np.prod(self.output_shape, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Edge:
+    """What one layer reads of another."""
+
+    source: str
+    target: str
+    lane: int | None
+    """The column it passes the rows between in; None where nothing is between."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Layers that come several times, one after the other; the first time is shown."""
+
+    times: int
+    shown: tuple[str, ...]
+    hidden: tuple[tuple[str, ...], ...]
+    """Each further time."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A net as a drawing: its layers in order, each after those it reads.
+
+    >>> from convolve import Conv, Model, ReLU, Residual, Sequential
+    >>> model = Model(Sequential(Conv(8, 3), Residual(Conv(8, 3), ReLU())), input_shape=(9, 9, 1))
+    >>> [(place.layer, place.row, place.column) for place in layout(model.network).places]
+    [('', 0, 0), ('conv1', 1, 0), ('residual1.conv1', 2, 0), ('residual1.relu1', 3, 0), ('residual1', 4, 0)]
+    >>> layout(model.network).edges[-1]
+    Edge(source='conv1', target='residual1', lane=1)
+    """
+
+    places: tuple[Place, ...]
+    edges: tuple[Edge, ...]
+    folds: tuple[Fold, ...]
+    rows: int
+    columns: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON."""
+        places = [asdict(place) | {"dense_multiply_adds": place.dense_multiply_adds} for place in self.places]
+        return asdict(self) | {"places": places}
+
+
+def layout(network: Network, fold: bool | None = None, anatomy: Anatomy | None = None) -> Layout:
+    """Find a place for every layer of a network.
+
+    Args:
+        fold: blocks that come again, or not; by default where the net is long.
+        anatomy: of the network, where it is at hand.
+    """
+    anatomy = anatomy or Anatomy(network)
+    reads = _reads(anatomy)
+    folds = list(_repeats(anatomy, reads)) if (len(reads) > LONG if fold is None else fold) else []
+    stands_for = {copy: kept for f in folds for layers in f.hidden for copy, kept in zip(layers, f.shown, strict=True)}
+    shown = {
+        layer: tuple(dict.fromkeys(stands_for.get(name, name) for name in sources))
+        for layer, sources in reads.items()
+        if layer not in stands_for
+    }
+    cells = _cells(shown)
+    edges, columns = _edges(shown, cells)
+    return Layout(
+        places=tuple(_place(anatomy, layer, *cells[layer]) for layer in cells),
+        edges=tuple(edges),
+        folds=tuple(folds),
+        rows=1 + max(row for row, _ in cells.values()),
+        columns=columns,
+    )
+
+
+def _place(anatomy: Anatomy, layer: str, row: int, column: int) -> Place:
+    if layer == INPUT:
+        shape = anatomy.forward.input.shape[1:]
+        return Place(INPUT, "Input", row, column, shape, shape, None)
+    built = anatomy.row(layer)
+    made = described(built, anatomy.fields)
+    read = built.inputs[0].shape[1:] if built.inputs else ()
+    return Place(layer, made.kind, row, column, read, made.output_shape, made)
+
+
+# what reads what
+
+
+def _reads(anatomy: Anatomy) -> dict[str, tuple[str, ...]]:
+    """The layers that are drawn, each after those it reads, and what these are.
+
+    Of blocks, only those that do something themselves, as adding up their sides; what just holds others is not drawn.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    handed: dict[str, list[str]] = {}
+    for path in _finished(anatomy.rows):
+        row = anatomy.rows[path]
+        sources = anatomy.inside(row)
+        if not passes(row) and anatomy.known[row.output.serial] != path:
+            continue
+        found[path] = tuple(dict.fromkeys(_handed(name, path, handed) for name in sources)) or (INPUT,)
+        if passes(row) and not _holds(path, anatomy.rows):
+            for name in sources:
+                handed.setdefault(name, []).append(path)
+    return found
+
+
+def _handed(name: str, reader: str, handed: Mapping[str, Sequence[str]]) -> str:
+    """The last layer within the reader's block that hands the result of `name` on as it is, or `name` itself."""
+    around = reader.rpartition(".")[0]
+    for path in reversed(handed.get(name, ())):
+        block = path.rpartition(".")[0]
+        if not block or around == block or around.startswith(f"{block}."):
+            return path
+    return name
+
+
+def _finished(rows: Mapping[str, layers.Row]) -> Iterator[str]:
+    """Names of layers in the order in which they are done: blocks after what is in them."""
+    open_blocks: list[str] = []
+    for path in rows:
+        while open_blocks and not path.startswith(f"{open_blocks[-1]}."):
+            yield open_blocks.pop()
+        open_blocks.append(path)
+    yield from reversed(open_blocks)
+
+
+def _holds(path: str, rows: Mapping[str, layers.Row]) -> bool:
+    return any(other.startswith(f"{path}.") for other in rows)
+
+
+# repeats
+
+
+def _repeats(anatomy: Anatomy, reads: Mapping[str, tuple[str, ...]]) -> Iterator[Fold]:
+    """Runs of layers that come again right behind themselves, of the same kinds, shapes and parameters.
+
+    They begin with a layer that has parameters, as people see blocks. Nobody outside reads any of them but the last,
+    and they read nothing outside but what comes right before them.
+    """
+    names = list(reads)
+    number = {name: i for i, name in enumerate(names)} | {INPUT: -1}
+    looks: dict[object, int] = {}
+    last_reader = dict.fromkeys(range(-1, len(names)), -1)
+    alike, reach, begins = [], [], []
+    for i, (name, sources) in enumerate(reads.items()):
+        row = described(anatomy.rows[name], anatomy.fields)
+        away = tuple(i - number[source] for source in sources)
+        look = (row.kind, row.output_shape, row.pads, row.parameters, row.multiply_adds, away)
+        alike.append(looks.setdefault(look, len(looks)))
+        reach.append(max(away, default=0))
+        begins.append(row.parameters > 0)
+        for source in sources:
+            last_reader[number[source]] = i
+    at = 0
+    while at < len(names):
+        length, times = _best(alike, reach, last_reader, at) if begins[at] else (1, 1)
+        if times > 1:
+            copies = [tuple(names[at + n * length : at + (n + 1) * length]) for n in range(times)]
+            yield Fold(times, copies[0], tuple(copies[1:]))
+        at += max(1, length * times)
+
+
+def _best(alike: Sequence[int], reach: Sequence[int], last_reader: Mapping[int, int], at: int) -> tuple[int, int]:
+    """Length and number of the repeats from `at` on that hide most; (1, 1) for none."""
+    best = (1, 1)
+    for length in range(2, min(LONGEST_REPEAT, (len(alike) - at) // 2) + 1):
+        first = alike[at : at + length]
+        times = 1
+        while alike[at + times * length : at + (times + 1) * length] == first:
+            times += 1
+        while times > 1 and not _closed(reach, last_reader, at, length, times):
+            times -= 1
+        if length * (times - 1) > best[0] * (best[1] - 1):
+            best = (length, times)
+    return best
+
+
+def _closed(reach: Sequence[int], last_reader: Mapping[int, int], at: int, length: int, times: int) -> bool:
+    for i in range(at, at + length * times):
+        within = (i - at) % length
+        if reach[i] > within + 1 or (within < length - 1 and last_reader[i] >= i - within + length):
+            return False
+    return all(last_reader[at + n * length - 1] < at + (n + 1) * length for n in range(1, times))
+
+
+# cells
+
+
+def _cells(reads: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[int, int]]:
+    """A row and a column for each layer."""
+    cells = {INPUT: (0, 0)}
+    taken = {(0, 0)}
+    for layer, sources in reads.items():
+        row = 1 + max(cells[name][0] for name in sources)
+        column = cells[sources[0]][1]
+        while (row, column) in taken:
+            column += 1
+        cells[layer] = (row, column)
+        taken.add((row, column))
+    return cells
+
+
+def _edges(reads: Mapping[str, tuple[str, ...]], cells: Mapping[str, tuple[int, int]]) -> tuple[list[Edge], int]:
+    """All edges, the short ones nearest to the layers, and how many columns all of it takes."""
+    pairs = [(source, layer) for layer, sources in reads.items() for source in sources]
+    taken = set(cells.values())
+    lanes: dict[tuple[str, str], int] = {}
+    for source, target in sorted(pairs, key=lambda pair: cells[pair[1]][0] - cells[pair[0]][0]):
+        between = range(cells[source][0] + 1, cells[target][0])
+        if not between:
+            continue
+        wanted = cells[target][1] if cells[source][1] == cells[target][1] else max(cells[source][1], cells[target][1])
+        column = next(c for c in range(wanted, wanted + len(taken) + 1) if all((r, c) not in taken for r in between))
+        lanes[source, target] = column
+        taken |= {(row, column) for row in between}
+    edges = [Edge(source, target, lanes.get((source, target))) for source, target in pairs]
+    return edges, 1 + max(column for _, column in taken)
