@@ -85,9 +85,9 @@ def test_unknown_paths(tmp_path: Path) -> None:
     (tmp_path / "digits.npz").touch()
     with pytest.raises(FileError, match=r"Did you mean .*digits\.npz\?"):
         load(tmp_path / "digit.npz")
-    (tmp_path / "digits.csv").touch()
-    with pytest.raises(FileError, match=r"digits\.csv: a file that is no data set by itself\. Expected"):
-        load(tmp_path / "digits.csv")
+    (tmp_path / "digits.txt").touch()
+    with pytest.raises(FileError, match=r"digits\.txt: a file that is no data set by itself\. Expected"):
+        load(tmp_path / "digits.txt")
     with pytest.raises(FileError, match="neither a known set"):
         load(tmp_path / "nowhere" / "a.npz")
     with pytest.raises(FileError, match="~nobody-of-that-name: neither a known set"):

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from convolve import data, storage, zoo
-from convolve.cli.output import Output, meant
+from convolve.cli.output import Output, count, meant, printable
 from convolve.cli.progress import Downloads
 from convolve.cli.run import MODEL
 from convolve.data.dataset import Dataset
-from convolve.data.idx import idx_files
 from convolve.errors import DataError, FileError
 from convolve.model import Model, from_onnx, load
 
@@ -72,12 +71,18 @@ def _not_found(text: str, path: Path) -> str:
     return f"{text}: no such file, folder or net.{near} Expected a .safetensors or .onnx file or the folder of a run"
 
 
-def load_data(text: str, output: Output, size: tuple[int, int] | None = None) -> Dataset:
-    """A data set; images of a folder brought to `size`."""
-    folder = Path(text)
-    resized = size if text not in data.names() and folder.is_dir() and not idx_files(folder) else None
+def load_data(text: str, output: Output, size: tuple[int, ...] | None = None, strict: bool = False) -> Dataset:
+    """A data set; files of a folder brought to `size`. What could not be read is said, or with `strict` an error."""
+    resized = size if data.is_files(text) else None
     with Downloads(output) as progress:
-        return data.load(text, size=resized, progress=progress)
+        dataset = data.load(text, size=resized, strict=strict, progress=progress)
+    if dataset.skipped:
+        many, first = len(dataset.skipped), printable(dataset.skipped[0].reason)
+        output.say(
+            f"{count(many, 'file')} cannot be read and {'is' if many == 1 else 'are'} left out "
+            f"(`convolve datasets {text}` lists all): {first}"
+        )
+    return dataset
 
 
 def with_test_part(dataset: Dataset) -> tuple[Dataset, bool]:
@@ -92,7 +97,7 @@ def data_for(model: Model, text: str, output: Output) -> Dataset:
         DataError: it has classes that the model does not know.
     """
     rows, *columns = model.input_shape
-    size = (rows, columns[0]) if len(columns) == 2 else None
+    size = (rows, *columns[:-1]) if len(columns) < 3 else None
     dataset = load_data(text, output, size)
     known = model.classes or tuple(map(str, range(model.output_shape[-1])))
     if dataset.classes == known:
@@ -106,8 +111,9 @@ def data_for(model: Model, text: str, output: Output) -> Dataset:
             f"{text}: has classes that the model does not know: {_few(unknown)}. It was trained on {_few(known)}"
         )
     places = np.array([known.index(name) for name in dataset.classes])
-    y_test = None if dataset.y_test is None else places[dataset.y_test]
-    return replace(dataset, y_train=places[dataset.y_train], y_test=y_test, classes=known)
+    parts = {name: getattr(dataset, name) for name in ("y_train", "y_validation", "y_test")}
+    numbers = {name: None if y is None else places[y] for name, y in parts.items()}
+    return replace(dataset, **numbers, classes=known)  # type: ignore[arg-type]
 
 
 def _few(names: list[str] | tuple[str, ...]) -> str:

@@ -18,13 +18,25 @@ _SAMPLES = {1: "signals", 2: "images", 3: "volumes"}
 _MOST_CLASSES = 2**16
 
 
+@dataclass(frozen=True)
+class Skipped:
+    """A file that a set was made without, and why."""
+
+    file: str
+    reason: str
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Images and their classes, with a part to train on and, nearly always, a part to test on.
 
     The arrays are made canonical here: images (n, *spatial, channels) as uint8 or float32 (other number types become
     float32), labels (n,) as int64, each in range(len(classes)). `x_test` and `y_test` are None only where a source has
-    no test part; `split` makes one.
+    no test part; `split` makes one. `x_validation` and `y_validation` are what the owner chose to be watched while
+    training; nearly always None. In place of an array of images a `convolve.source.Source` may stand.
+
+    Sets that come from files have their names, one a sample, in `train_files` and `test_files`, and in `skipped` those
+    that could not be read.
 
     Raises:
         DataError: an empty set, labels out of range, unequal counts, a NaN or an infinity, parts that do not match.
@@ -41,21 +53,29 @@ class Dataset:
     x_test: Images | None
     y_test: Labels | None
     classes: tuple[str, ...]
+    x_validation: Images | None = None
+    y_validation: Labels | None = None
+    train_files: tuple[str, ...] = ()
+    test_files: tuple[str, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.classes:
             raise DataError(f"{self.name}: received no class names; expected one a class.")
-        if (self.x_test is None) != (self.y_test is None):
-            raise DataError(f"{self.name}: received only one of x_test and y_test; expected both or neither.")
         self._canonicalise("train")
-        if self.x_test is None:
-            return
-        self._canonicalise("test")
-        train, test = (f"{x.dtype} of {_by(x.shape[1:])}" for x in (self.x_train, self.x_test))
-        if train != test:
-            raise DataError(
-                f"{self.name}: received test images as {test}, training images as {train}; expected the same for both."
-            )
+        for part in ("validation", "test"):
+            x, y = getattr(self, f"x_{part}"), getattr(self, f"y_{part}")
+            if (x is None) != (y is None):
+                raise DataError(f"{self.name}: received only one of x_{part} and y_{part}; expected both or neither.")
+            if x is None:
+                continue
+            self._canonicalise(part)
+            other, train = (f"{x.dtype} of {_by(x.shape[1:])}" for x in (getattr(self, f"x_{part}"), self.x_train))
+            if other != train:
+                raise DataError(
+                    f"{self.name}: received {part} images as {other}, training images as {train}; expected the same "
+                    "for both."
+                )
 
     def _canonicalise(self, part: str) -> None:
         x_name, y_name = f"x_{part}", f"y_{part}"
@@ -76,9 +96,9 @@ class Dataset:
 
     def describe(self) -> str:
         """One line, such as "60,000 training and 10,000 test images, 28x28x1, 10 classes"."""
-        counts = f"{len(self.x_train):,} training"
-        if self.x_test is not None:
-            counts += f" and {len(self.x_test):,} test"
+        parts = {"training": self.x_train, "validation": self.x_validation, "test": self.x_test}
+        *first, last = [f"{len(x):,} {word}" for word, x in parts.items() if x is not None]
+        counts = f"{', '.join(first)} and {last}" if first else last
         samples = _SAMPLES.get(len(self.input_shape) - 1, "samples")
         classes = "1 class" if len(self.classes) == 1 else f"{len(self.classes):,} classes"
         return f"{counts} {samples}, {_by(self.input_shape)}, {classes}"
@@ -105,6 +125,8 @@ class Dataset:
             y_train=self.y_train[train],
             x_test=self.x_train[test],
             y_test=self.y_train[test],
+            train_files=tuple(self.train_files[i] for i in train) if self.train_files else (),
+            test_files=tuple(self.train_files[i] for i in test) if self.train_files else (),
         )
 
     def __repr__(self) -> str:

@@ -1,112 +1,117 @@
-"""A folder of image files with one subfolder a class."""
+"""A folder of files with one subfolder a class, or a table of files and their classes."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from convolve.data.dataset import Dataset, held_out
-from convolve.data.images import SUFFIXES, probe, read_image
-from convolve.errors import DataError
-
-# The longest side an image is given when nobody says which: what a CPU trains on in minutes.
-_LONGEST = 64
-
-_LAYOUT = "expected one subfolder a class with image files in it, or train and test folders with such subfolders"
+from convolve.data.dataset import Dataset, Skipped
+from convolve.data.files import Labelled, Listing, list_folder, list_table, listed, most_frequent
+from convolve.data.kinds import SUFFIXES, Form, Kind, Size, kind_of
+from convolve.data.loader import Loader, attempted
+from convolve.errors import DataError, FileError
 
 
 def load_folder(
-    path: str | os.PathLike[str],
-    size: int | tuple[int, int] | None = None,
-    fraction: float = 0.2,
-    seed: int = 0,
+    path: str | os.PathLike[str], size: Size = None, fraction: float = 0.2, seed: int = 0, strict: bool = False
 ) -> Dataset:
-    """The image files of a folder, one subfolder a class, as uint8 (n, height, width, channels).
+    """The files of a folder, one subfolder a class: images, WAV files, or arrays in .npy files.
 
-    All are brought to one size by `read_image`. Images stay grey, of one channel, if all are; otherwise all become
-    RGB. Classes are numbered in the order of their names. If there are subfolders `train` and `test`, they are
-    the two parts (and nothing else is read); otherwise `held_out` takes a fraction of every class to test on. Files
-    and folders whose names begin with a dot, and files without an image's suffix, are left alone.
+    The kind is that of most files; others, and all whose names begin with a dot, are passed over. Classes are numbered
+    in the order of their names. If there are subfolders `train` and `test` (or `val`), they are the parts, and nothing
+    else is read; of all three, `val` is what is watched while training. Otherwise the files are divided by a hash of
+    their names: none changes sides when others are added.
+
+    * Images are brought to one size by `read_image`, as uint8 (n, height, width, channels). They stay grey, of one
+      channel, if all are; otherwise all become RGB.
+    * WAV files become float32 (n, length, channels) of -1 to 1, at the most frequent rate (see `read_wave`).
+    * Arrays of .npy files are volumes (d, h, w) or (d, h, w, channels), images (h, w) or signals (n,). All must have
+      one shape; uint8 stays, other numbers become float32.
+
+    Files that are broken, too large or of another shape are left out and listed in the set's `skipped`.
 
     Args:
-        path: the folder.
-        size: (height, width), or one number for both. By default the median height and the median width of the
-            training images, both made smaller by one factor if the longer is more than 64.
-        fraction: how much of every class is held out to test on.
-        seed: chooses which images are.
+        path: the folder, or a CSV of path,label or path,label,part.
+        size: of images (height, width), or one number for both; by default the median height and the median width of
+            the training images, both made smaller by one factor if the longer is more than 64. Of sounds the number of
+            samples; by default what 19 of 20 training files have at most.
+        fraction: how much is held out to test on, about.
+        seed: another one holds out other files.
+        strict: stop at the first broken file.
 
     Raises:
-        FileError: a file that is no image or a damaged one; the message names it.
-        DataError: no classes, a class without images, a test class that is not trained on.
+        FileError: with `strict`, a broken file; without, a set of which no file can be read. The message names it.
+        DataError: no classes, a class without files, a test class that is not trained on.
     """
     root = Path(path)
-    train_root, test_root = root / "train", root / "test"
-    if train_root.is_dir() and test_root.is_dir():
-        classes, train = _scan(train_root)
-        test_classes, test = _scan(test_root)
-        unknown = [name for name in test_classes if name not in classes]
-        if unknown:
-            raise DataError(
-                f"{test_root}: has {_list(unknown)}, not among the classes of {train_root}: {_list(classes)}. "
-                "Expected the same classes."
-            )
+    if root.is_dir():
+        suffix = most_frequent(root, SUFFIXES)
+        kind = kind_of(suffix or SUFFIXES[0])
+        listing = list_folder(root, kind.suffixes, fraction, seed)
     else:
-        classes, files = _scan(root)
-        kept, held = held_out([classes.index(f.parent.name) for f in files], fraction, seed, name=str(root))
-        train, test = [files[i] for i in kept], [files[i] for i in held]
+        listing = list_table(root, fraction, seed)
+        kind = _kind_of_table(root, listing)
+    return _loaded(root, listing, kind, size, strict)
 
-    headers = [probe(file) for file in train]
-    grey = all(is_grey for *_, is_grey in headers) and all(probe(file)[2] for file in test)
-    height, width = _common_size([(h, w) for h, w, _ in headers]) if size is None else _pair(size)
-    shape = (height, width, 1 if grey else 3)
+
+def _kind_of_table(path: Path, listing: Listing) -> Kind:
+    files = (*listing.train, *listing.validation, *listing.test)
+    kinds = {file.path.suffix.lower(): file for file in files}
+    unknown = [file.name for suffix, file in kinds.items() if suffix not in SUFFIXES]
+    found = {kind_of(suffix) for suffix in kinds if suffix in SUFFIXES}
+    if unknown or len(found) > 1:
+        raise DataError(
+            f"{path}: names {listed(unknown or sorted(kinds))}; expected files of one kind, images, WAV or .npy."
+        )
+    return found.pop()
+
+
+def _loaded(root: Path, listing: Listing, kind: Kind, size: Size, strict: bool) -> Dataset:
+    parts = [listing.train, listing.validation, listing.test]
+    headers = attempted(kind.probe, [file.path for part in parts for file in part], strict)
+    skipped: list[Skipped] = []
+    whole, known = [], []
+    for part in parts:
+        found, headers = headers[: len(part)], headers[len(part) :]
+        skipped += _skipped(part, found)
+        whole.append([file for file, header in zip(part, found, strict=True) if not isinstance(header, FileError)])
+        known.append([header for header in found if not isinstance(header, FileError)])
+    if not known[0]:
+        raise FileError(f"{root}: none of its files can be read. {skipped[0].reason}")
+    form = kind.form(known[0], [*known[1], *known[2]], size)
+    arrays = []
+    for files in whole:
+        made, broken = _read(files, form, strict)
+        skipped += [Skipped(files[row].name, str(error)) for row, error in sorted(broken.items())]
+        kept = [row for row in range(len(files)) if row not in broken]
+        labels = np.array([files[row].label for row in kept], np.int64)
+        arrays.append((made[kept] if broken else made, labels, tuple(files[row].name for row in kept)))
+    (x, y, names), validation, test = arrays
+    if not len(x):
+        raise FileError(f"{root}: none of its files can be read. {skipped[0].reason}")
     return Dataset(
-        root.resolve().name,
-        _read_all(train, shape),
-        np.array([classes.index(file.parent.name) for file in train]),
-        _read_all(test, shape),
-        np.array([classes.index(file.parent.name) for file in test]),
-        tuple(classes),
+        listing.name,
+        x,
+        y,
+        test[0] if len(test[0]) else None,
+        test[1] if len(test[0]) else None,
+        listing.classes,
+        validation[0] if len(validation[0]) else None,
+        validation[1] if len(validation[0]) else None,
+        names,
+        test[2],
+        tuple(sorted(skipped, key=lambda lost: lost.file)),
     )
 
 
-def _scan(root: Path) -> tuple[list[str], list[Path]]:
-    """Class names and image files, both in the order of their names, so that it is the same on every file system."""
-    folders = sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))
-    if not folders:
-        raise DataError(f"{root}: holds no subfolders; {_LAYOUT}.")
-    files = []
-    for folder in folders:
-        images = sorted(
-            f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith(".") and f.is_file()
-        )
-        if not images:
-            raise DataError(f"{folder}: holds no image files ({', '.join(SUFFIXES)}); {_LAYOUT}.")
-        files += images
-    return [folder.name for folder in folders], files
+def _read(files: Sequence[Labelled], form: Form, strict: bool) -> tuple[np.ndarray, dict[int, FileError]]:
+    return Loader(tuple(file.path for file in files), form).everything(strict)
 
 
-def _common_size(sizes: list[tuple[int, int]]) -> tuple[int, int]:
-    height, width = (sorted(side)[(len(side) - 1) // 2] for side in zip(*sizes, strict=True))
-    factor = min(1.0, _LONGEST / max(height, width))
-    return max(1, round(height * factor)), max(1, round(width * factor))
-
-
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    height, width = (size, size) if isinstance(size, int) else size
-    if height < 1 or width < 1:
-        raise DataError(f"size: received {size}; expected a height and a width of at least 1.")
-    return height, width
-
-
-def _read_all(files: list[Path], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    images = np.empty((len(files), *shape), np.uint8)
-    for image, file in zip(images, files, strict=True):
-        image[:] = read_image(file, shape)
-    return images
-
-
-def _list(names: list[str]) -> str:
-    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+def _skipped(files: Sequence[Labelled], found: Sequence[object]) -> list[Skipped]:
+    return [
+        Skipped(file.name, str(error)) for file, error in zip(files, found, strict=True) if isinstance(error, FileError)
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -39,6 +40,31 @@ _DAMAGE = (
 )
 
 _ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 lie on their side
+
+
+class _Silence:
+    """Pillow's remarks on odd metadata are not shown. Threads share the state of warnings: the first in changes it for
+    all, the last out restores it."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._caught = warnings.catch_warnings()
+                self._caught.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._caught.__exit__(None, None, None)
+
+
+_silence = _Silence()
 
 
 def read_image(path: str | os.PathLike[str], shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -88,15 +114,14 @@ def _opened(path: Path) -> Iterator[Image]:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # remarks on odd metadata
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            # As a stream: by name, Pillow maps uncompressed TIFFs into memory, and scrambles one that lies on its side.
-            with path.open("rb") as stream, Image.open(stream, formats=_FORMATS) as image:
-                yield image
+        # As a stream: by name, Pillow maps uncompressed TIFFs into memory, and scrambles one that lies on its side.
+        with _silence, path.open("rb") as stream, Image.open(stream, formats=_FORMATS) as image:
+            if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels")
+            yield image
     except FileError:
         raise
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
         raise FileError(
             f"{path}: claims more pixels than the limit of {Image.MAX_IMAGE_PIXELS:,}, as a file made to exhaust "
             "memory would. If it is genuine, make it smaller, or set PIL.Image.MAX_IMAGE_PIXELS."

@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from convolve.data.cifar import CIFAR10, cifar, cifar_files, load_cifar
 from convolve.data.dataset import Dataset
 from convolve.data.folder import load_folder
 from convolve.data.idx import idx_files, load_idx, opened
@@ -55,8 +56,9 @@ class _Known:
 def load(
     data: str | os.PathLike[str],
     *,
-    size: int | tuple[int, int] | None = None,
+    size: int | tuple[int, ...] | None = None,
     seed: int = 0,
+    strict: bool = False,
     progress: Progress | None = None,
 ) -> Dataset:
     """A labelled set, by name or by path.
@@ -67,15 +69,18 @@ def load(
     * `fashion-mnist` or `cifar10`: taken from $CONVOLVE_DATA/<name>/ if its files lie there, else from the user's
       cache, else downloaded into that. Every file is checked by its SHA-256 before it is read;
     * a `.npz` with x_train, y_train, x_test, y_test (see `convolve.data.npz.load_npz`);
-    * a folder with one subfolder of image files a class (see `convolve.data.folder.load_folder`);
-    * a folder with IDX files in MNIST's naming, or a pair of IDX files as `images.gz,labels.gz`.
+    * a folder with one subfolder a class, of image files, WAV files or arrays in .npy files, or a CSV of path,label
+      (see `convolve.data.folder.load_folder`);
+    * a folder with IDX files in MNIST's naming, or a pair of IDX files as `images.gz,labels.gz`;
+    * a folder with the binary files of CIFAR-10 or CIFAR-100.
 
     A known name goes before a file of that name: write `./mnist` for the file.
 
     Args:
         data: name or path.
-        size: for a folder of images: (height, width), or one number for both.
-        seed: for a folder of images without a test part: chooses the held-out images.
+        size: for files in folders: (height, width) of images, or one number for both; the number of samples of sounds.
+        seed: for files in folders without a test part: chooses those that are held out.
+        strict: for files in folders: stop at the first broken one, instead of leaving it out.
         progress: called while a known set is downloaded with a file's name, bytes so far and bytes in all (0: unknown).
 
     Raises:
@@ -89,8 +94,8 @@ def load(
     text = os.fspath(data)
     is_name = text == "mnist" or text in _KNOWN
     try:
-        if not is_name and (folder := _path(text)).is_dir() and not idx_files(folder):
-            return load_folder(folder, size, seed=seed)
+        if is_files(text):
+            return load_folder(_path(text), size, seed=seed, strict=strict)
         if size is not None:
             raise DataError(f"{text}: received a size of {size}; expected none, as only a folder of images is resized.")
         return _load_known(text, progress) if is_name else _load_path(text)
@@ -98,6 +103,20 @@ def load(
         raise FileError(
             f"{text}: cannot be read ({error.strerror or error}). Check the name and its rights."
         ) from error
+
+
+def is_files(data: str) -> bool:
+    """Whether this names files with labels, which have no size of their own: a folder of classes, or a table of them.
+
+    Raises:
+        FileError: a folder with IDX files of which one is missing.
+    """
+    if data == "mnist" or data in _KNOWN:
+        return False
+    path = _path(data)
+    return (path.is_dir() and not idx_files(path) and not cifar_files(path)) or (
+        path.suffix.lower() == ".csv" and path.is_file()
+    )
 
 
 def names() -> dict[str, str]:
@@ -121,6 +140,8 @@ def _load_known(name: str, progress: Progress | None) -> Dataset:
 
 def _load_path(text: str) -> Dataset:
     path = _path(text)
+    if path.is_dir() and cifar_files(path):
+        return load_cifar(path)
     if path.is_dir():
         return _load_idx_files(idx_files(path), path.resolve().name)
     if path.suffix.lower() == ".npz" and path.exists():
@@ -145,8 +166,8 @@ def _load_idx_files(files: list[Path], name: str, classes: tuple[str, ...] | Non
 def _not_found(text: str, path: Path) -> str:
     known = ["mnist", *_KNOWN]
     accepted = (
-        f"Expected one of {', '.join(known)}; a .npz; a folder of images, with one subfolder a class, or of IDX files; "
-        "or a pair of IDX files, images,labels."
+        f"Expected one of {', '.join(known)}; a .npz; a folder of images, sounds or arrays, with one subfolder a "
+        "class, or of IDX files or CIFAR's; a CSV of path,label; or a pair of IDX files, images,labels."
     )
     if path.exists():
         return f"{text}: a file that is no data set by itself. {accepted}"
@@ -271,21 +292,14 @@ def _read_cifar(known: _Known, paths: list[Path]) -> Dataset:
     """CIFAR's binary version: records of a label byte and 32x32 red, then green, then blue values."""
     import tarfile
 
-    parts = {f"data_batch_{i}.bin": np.empty((0, 3073), np.uint8) for i in range(1, 6)}
-    parts["test_batch.bin"] = np.empty((0, 3073), np.uint8)
+    parts: dict[str, NDArray[np.uint8]] = {}
     with opened(paths[0]) as (stream, _), tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
             name = member.name.rpartition("/")[2]
-            content = archive.extractfile(member) if name in parts else None
+            content = archive.extractfile(member) if name in CIFAR10 else None
             if content is not None:
-                parts[name] = np.frombuffer(content.read(), np.uint8).reshape(-1, 3073)
-    test = parts.pop("test_batch.bin")
-    train = np.concatenate(list(parts.values()))
-    return Dataset(known.name, *_images_and_labels(train), *_images_and_labels(test), known.classes)
-
-
-def _images_and_labels(records: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    return records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), records[:, 0].astype(np.int64)
+                parts[name] = np.frombuffer(content.read(), np.uint8)
+    return cifar(known.name, [parts[name] for name in CIFAR10], known.classes)
 
 
 _KNOWN = {

@@ -102,7 +102,28 @@ def _member(path: Path, archive: ZipFile, key: str) -> NDArray[Any]:
         raise FileError(
             f"{path}: {key} claims {info.file_size:,} bytes, but a file of this size holds at most {most:,}."
         )
-    data = archive.read(info)
+    return parse_npy(f"{path}: {key}", archive.read(info))
+
+
+def read_npy(path: Path) -> NDArray[Any]:
+    """The array in a .npy file. Nothing is unpickled.
+
+    Raises:
+        FileError: the file is missing, damaged, empty, or holds objects.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read ({error.strerror or error}). Check the name.") from error
+    return parse_npy(str(path), data)
+
+
+def parse_npy(name: str, data: bytes) -> NDArray[Any]:
+    """The array in a .npy file's bytes; `name` is what the errors call it.
+
+    Raises:
+        FileError: the bytes are damaged, empty, or hold objects.
+    """
     head = _HEAD.match(data)
     start = head.end() if head else 0
     end = start + int.from_bytes(head[1] or head[2], "little") if head else 0
@@ -110,15 +131,15 @@ def _member(path: Path, archive: ZipFile, key: str) -> NDArray[Any]:
     kind = text[1].decode("ascii", "replace") if text else "unknown"
     if text is None or not _PLAIN.fullmatch(kind):
         advice = "Objects would need unpickling, which is never done: save" if "O" in kind else "Save"
-        raise FileError(f"{path}: {key} is of type {kind}; expected a plain array. {advice} it as numbers.")
+        raise FileError(f"{name} is of type {kind}; expected a plain array. {advice} it as numbers.")
     dtype = np.dtype(kind)
     shape = tuple(int(size) for size in (text[3] or b"").replace(b",", b" ").split())
     wanted = math.prod(shape) * dtype.itemsize
     if wanted == 0:
-        raise FileError(f"{path}: {key} is empty (shape {shape} of {kind}); expected at least one value.")
+        raise FileError(f"{name} is empty (shape {shape} of {kind}); expected at least one value.")
     if wanted != len(data) - end:
         raise FileError(
-            f"{path}: {key} claims shape {shape} of {dtype}, {wanted:,} bytes, but holds {len(data) - end:,}. "
+            f"{name} claims shape {shape} of {dtype}, {wanted:,} bytes, but holds {len(data) - end:,}. "
             "It is damaged: get or save it anew."
         )
     return np.frombuffer(data, dtype, offset=end).reshape(shape, order="F" if text[2] == b"True" else "C")

@@ -1,0 +1,200 @@
+"""Kinds of files that are samples: images, sounds, arrays. A kind makes a form of headers; a form reads files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convolve.data import images, waves
+from convolve.data.npz import read_npy
+from convolve.data.waves import Wave
+from convolve.errors import DataError, FileError
+
+Size = int | tuple[int, ...] | None
+
+LONGEST = 64
+"""The longest side an image is given when nobody says which: what a CPU trains on in minutes."""
+MOST_SAMPLES = 2**16
+"""The most values a second's worth of sound is given when nobody says how many: eight seconds of 8 kHz."""
+
+
+class Form(Protocol):
+    """What all files of a set are brought to. A frozen dataclass: its `repr` says what a result depends on."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample, (*spatial, channels)."""
+
+    @property
+    def dtype(self) -> str: ...
+
+    def read(self, path: Path) -> NDArray[Any]:
+        """A file's sample.
+
+        Raises:
+            FileError: the file is damaged or does not suit.
+        """
+
+
+class Kind(Protocol):
+    """Files of some suffixes."""
+
+    @property
+    def suffixes(self) -> tuple[str, ...]: ...
+
+    def probe(self, path: Path) -> Any:
+        """What the file's header says.
+
+        Raises:
+            FileError: the file is damaged or of another kind.
+        """
+
+    def form(self, train: Sequence[Any], others: Sequence[Any], size: Size) -> Form:
+        """What the files to train on, and then all others, are brought to; `size` is what a person asked for.
+
+        Raises:
+            DataError: such a size cannot be.
+        """
+
+
+@dataclass(frozen=True)
+class ImageForm:
+    """Pictures of one size, uint8."""
+
+    shape: tuple[int, int, int]
+    dtype: str = "uint8"
+
+    def read(self, path: Path) -> NDArray[Any]:
+        return images.read_image(path, self.shape)
+
+
+@dataclass(frozen=True)
+class WaveForm:
+    """Sounds of one rate and length, float32 of -1 to 1."""
+
+    rate: int
+    length: int
+    channels: int
+    dtype: str = "float32"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.length, self.channels
+
+    def read(self, path: Path) -> NDArray[Any]:
+        return waves.read_wave(path, self.rate, self.length, self.channels)
+
+
+@dataclass(frozen=True)
+class ArrayForm:
+    """Arrays of one shape and type."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    def read(self, path: Path) -> NDArray[Any]:
+        array = _with_channel(read_npy(path))
+        if array.shape != self.shape:
+            raise FileError(
+                f"{path}: holds an array of {array.shape}; expected {self.shape}, as most files of the set have it."
+            )
+        if array.dtype.kind not in "buif" or (self.dtype == "uint8" and array.dtype != np.uint8):
+            raise FileError(f"{path}: holds values of type {array.dtype}; expected {self.dtype}, as the others have.")
+        made = array.astype(self.dtype)
+        if not np.isfinite(made).all():
+            raise FileError(f"{path}: holds values that are not finite numbers. Save it anew.")
+        return made
+
+
+@dataclass(frozen=True)
+class Images:
+    """Image files. They stay grey if all are, and else become RGB."""
+
+    suffixes: tuple[str, ...] = images.SUFFIXES
+
+    def probe(self, path: Path) -> tuple[int, int, bool]:
+        return images.probe(path)
+
+    def form(self, train: Sequence[Any], others: Sequence[Any], size: Size) -> ImageForm:
+        grey = all(is_grey for *_, is_grey in (*train, *others))
+        height, width = _common_size([(h, w) for h, w, _ in train]) if size is None else _pair(size)
+        return ImageForm((height, width, 1 if grey else 3))
+
+
+@dataclass(frozen=True)
+class Waves:
+    """WAV files: at the most frequent rate, as long as nineteen of twenty are; one channel, unless all have as many."""
+
+    suffixes: tuple[str, ...] = waves.SUFFIXES
+
+    def probe(self, path: Path) -> Wave:
+        return waves.probe_wave(path)
+
+    def form(self, train: Sequence[Wave], others: Sequence[Wave], size: Size) -> WaveForm:
+        rate = _most_frequent([header.rate for header in train])
+        channels = {header.channels for header in (*train, *others)}
+        if size is None:
+            lengths = sorted(-(-header.length * rate // header.rate) for header in train)
+            length = min(lengths[-(-len(lengths) * 19 // 20) - 1], MOST_SAMPLES)
+        else:
+            length = size if isinstance(size, int) else size[0] if len(size) == 1 else 0
+        if length < 1:
+            raise DataError(f"size: received {size}; expected the number of samples, one number, for sounds.")
+        return WaveForm(rate, length, channels.pop() if len(channels) == 1 else 1)
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """.npy files: volumes (d, h, w) or (d, h, w, channels), images (h, w), signals (n,), of the most frequent shape."""
+
+    suffixes: tuple[str, ...] = (".npy",)
+
+    def probe(self, path: Path) -> tuple[tuple[int, ...], str]:
+        array = _with_channel(read_npy(path))
+        return array.shape, "uint8" if array.dtype == np.uint8 else "float32"
+
+    def form(self, train: Sequence[Any], others: Sequence[Any], size: Size) -> ArrayForm:
+        types = {dtype for _, dtype in (*train, *others)}
+        shape = _most_frequent([shape for shape, _ in train])
+        if size is not None and size not in (shape[:-1], *shape[:-1]):
+            raise DataError(f"size: received {size}, but most arrays are of {shape}; arrays are not resized.")
+        return ArrayForm(shape, "uint8" if types == {"uint8"} else "float32")
+
+
+KINDS: tuple[Kind, ...] = (Images(), Waves(), Arrays())
+SUFFIXES = tuple(suffix for kind in KINDS for suffix in kind.suffixes)
+
+
+def kind_of(suffix: str) -> Kind:
+    """The kind of files of this suffix, one of `SUFFIXES`."""
+    return next(kind for kind in KINDS if suffix in kind.suffixes)
+
+
+def _with_channel(array: NDArray[Any]) -> NDArray[Any]:
+    """Volumes, images and signals of one channel leave its axis out; arrays of four axes or more have it."""
+    return array[..., None] if array.ndim < 4 else array
+
+
+def _most_frequent(values: Sequence[Any]) -> Any:
+    counts = Counter(values)
+    return max(counts, key=lambda value: (counts[value], value))
+
+
+def _common_size(sizes: list[tuple[int, int]]) -> tuple[int, int]:
+    """The median height and the median width, both made smaller by one factor if the longer is more than `LONGEST`."""
+    height, width = (sorted(side)[(len(side) - 1) // 2] for side in zip(*sizes, strict=True))
+    factor = min(1.0, LONGEST / max(height, width))
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def _pair(size: int | tuple[int, ...]) -> tuple[int, int]:
+    pair = (size, size) if isinstance(size, int) else tuple(size)
+    if len(pair) != 2 or min(pair) < 1:
+        raise DataError(f"size: received {size}; expected a height and a width of at least 1.")
+    return pair[0], pair[1]
