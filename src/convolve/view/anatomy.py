@@ -112,6 +112,22 @@ class Anatomy:
         found = self.frontier(row.output)
         return found[0] if len(found) == 1 and found[0].serial in self.known else None
 
+    def heard(self, layer: str) -> str:
+        """Where the rest of the net hears a layer: the last of the norms and activations behind it, or it itself.
+
+        Each of them reads the one before alone, and is all that reads it.
+        """
+        path = layer
+        self.row(layer)
+        while True:
+            name = self.known[self.rows[path].output.serial]
+            readers = [row for row in self.rows.values() if name in self.inside(row) and not passes(row)]
+            if len(readers) != 1 or not self.function_of(readers[0]):
+                return path
+            if readers[0].output.shape != self.rows[path].output.shape:
+                return path
+            path = readers[0].path
+
     def _collect(self, values: Iterable[Value], found: dict[str, None], seen: set[int]) -> None:
         for value in values:
             if value.serial in seen:
