@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-GROUPS = {"pure": "pure", "data": "pure", "native": "native", "cli": "native", "peers": "peers", "onnx": "onnx"}
+GROUPS = {
+    "pure": "pure",
+    "data": "pure",
+    "native": "native",
+    "cli": "native",
+    "peers": "peers",
+    "onnx": "onnx",
+    "browser": "browser",
+}
 TESTS = Path(__file__).parent
 
 settings.register_profile(

@@ -17,6 +17,7 @@ from convolve.layers import Imported, Layer, Sequential
 from convolve.layers.heads import headed
 from convolve.network import Network, View
 from convolve.onnx.export import DType, Layout, export_onnx
+from convolve.page.opening import PORT, open_page, subject
 from convolve.storage import describe, restore
 from convolve.storage import load as load_file
 from convolve.storage import save as save_file
@@ -230,6 +231,21 @@ class Model:
     def trace(self, x: Any) -> dict[str, np.ndarray]:
         """Every layer's activation for x, by name: unfused and direct, each equal to its definition."""
         return self.network.trace(as_images(x, self.input_shape))
+
+    def look(self, x: Any = None, y: Any = None, port: int = PORT, browser: bool = True) -> None:
+        """Open a page in the browser that explains the net down to one multiplication, until its tab is closed.
+
+        Args:
+            x: samples to look at, (n, *input_shape), or one; a made-up one by default.
+            y: their labels, (n,), where they are known.
+            port: where the page is served, or on the next port that is free; to this computer alone.
+            browser: whether to open the address, which is printed, too.
+
+        Raises:
+            ConvolveError: the net takes several inputs, or an extra is missing: pip install 'convolve[look]'.
+            ShapeError, DataError: x or y does not suit the model.
+        """
+        open_page(subject(self.network, type(self.net).__name__, self.classes, x, y), port, browser)
 
     # training it
 

@@ -12,7 +12,7 @@ import pytest
 import convolve as package
 from cli.conftest import Convolve
 
-COMMANDS = ("train", "evaluate", "predict", "summary", "explain", "export", "doctor", "cache", "datasets")
+COMMANDS = ("train", "evaluate", "predict", "summary", "look", "explain", "export", "doctor", "cache", "datasets")
 
 
 def test_help_names_every_command_and_how_to_begin(convolve: Convolve) -> None:

@@ -53,12 +53,12 @@ def find_model(text: str, threads: int | None = None, images: bool = False) -> F
     return Found(load(path, threads), text, trained_on if isinstance(trained_on, str) else None)
 
 
-def find_net(text: str, threads: int | None = None) -> Found:
+def find_net(text: str, threads: int | None = None, images: bool = False) -> Found:
     """As `find_model`, or an untrained net of the zoo; a known name goes before a file of that name."""
     if text in zoo.NETS:
         entry = zoo.NETS[text]
         return Found(Model(entry.make(), entry.input_shape, threads=threads), text)
-    return find_model(text, threads)
+    return find_model(text, threads, images)
 
 
 def _not_found(text: str, path: Path) -> str:

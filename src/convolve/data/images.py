@@ -9,8 +9,9 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,20 +80,35 @@ def read_image(path: str | os.PathLike[str], shape: tuple[int, ...]) -> NDArray[
         FileError: no such file, no image, a damaged one, or one with more pixels than `PIL.Image.MAX_IMAGE_PIXELS`.
         ShapeError: `shape` is not (height, width, 1) or (height, width, 3).
     """
+    _check_shape(path, shape)
+    with _opened(Path(path)) as image:
+        return _brought_to(image, Path(path), shape)
+
+
+def decode_image(content: bytes, shape: tuple[int, ...], name: str) -> NDArray[np.uint8]:
+    """As `read_image`, of a file's contents; `name` is what errors call it."""
+    _check_shape(name, shape)
+    with _opened(Path(name), BytesIO(content)) as image:
+        return _brought_to(image, Path(name), shape)
+
+
+def _check_shape(path: str | os.PathLike[str], shape: tuple[int, ...]) -> None:
     if len(shape) != 3 or shape[2] not in (1, 3) or min(shape) < 1:
         raise ShapeError(
             f"{path}: an image file cannot become an input of shape {shape}; expected (height, width, channels) "
             "with 1 channel (grey) or 3 (RGB). Give such a model arrays."
         )
+
+
+def _brought_to(image: Image, path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     from PIL.Image import Resampling
 
     height, width, channels = shape
-    with _opened(Path(path)) as image:
-        # A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that leaves twice what is asked for: much faster.
-        side = 2 * max(height, width)
-        image.draft(None, (side, side))
-        flat = _as_viewed(image, Path(path)).convert("L" if channels == 1 else "RGB")
-        return np.array(flat.resize((width, height), Resampling.BILINEAR)).reshape(shape)
+    # A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that leaves twice what is asked for: much faster.
+    side = 2 * max(height, width)
+    image.draft(None, (side, side))
+    flat = _as_viewed(image, path).convert("L" if channels == 1 else "RGB")
+    return np.array(flat.resize((width, height), Resampling.BILINEAR)).reshape(shape)
 
 
 def probe(path: Path) -> tuple[int, int, bool]:
@@ -110,12 +126,13 @@ def probe(path: Path) -> tuple[int, int, bool]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image]:
+def _opened(path: Path, content: BinaryIO | None = None) -> Iterator[Image]:
+    """The image of a file, or of the contents that came under its name."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         # As a stream: by name, Pillow maps uncompressed TIFFs into memory, and scrambles one that lies on its side.
-        with _silence, path.open("rb") as stream, Image.open(stream, formats=_FORMATS) as image:
+        with _silence, content or path.open("rb") as stream, Image.open(stream, formats=_FORMATS) as image:
             if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels")
             yield image

@@ -1,0 +1,83 @@
+"""A subject for the page, and the page opened in a browser."""
+
+from __future__ import annotations
+
+import importlib
+import webbrowser
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from convolve.data.arrays import as_images, as_labels
+from convolve.errors import ConvolveError
+from convolve.graph import Shape
+from convolve.network import Network
+from convolve.page.session import Subject
+
+PORT = 8770
+"""Where the page is served, or on the next port that is free."""
+
+
+def subject(
+    network: Network,
+    title: str,
+    classes: Sequence[str] | None = None,
+    x: object = None,
+    y: object = None,
+    source: str = "",
+) -> Subject:
+    """What is looked into: a network, and samples (one alone, or a batch) with their labels.
+
+    Raises:
+        ConvolveError: the net takes several inputs.
+        ShapeError, DataError: the samples do not suit it.
+    """
+    if len(network.ports) != 1:
+        names = ", ".join(port.name for port in network.ports)
+        raise ConvolveError(f"{title}: the page shows nets with one input. This one takes {names}")
+    shape = network.input_shape
+    named = tuple(classes) if classes is not None else None
+    if x is None:
+        return Subject(network, title, named, stand_in(shape), None, source or "A picture made up for the page")
+    given = np.asarray(x)
+    samples = as_images(given[None] if given.shape in (shape, shape[:-1]) else given, shape)
+    labels = None if y is None else as_labels(np.atleast_1d(np.asarray(y)), len(samples), 1 << 16)
+    return Subject(network, title, named, samples, labels, source)
+
+
+def stand_in(shape: Shape) -> np.ndarray:
+    """A sample where there are none, in bytes: rings that grow finer from the middle outwards.
+
+    >>> stand_in((9, 9, 1)).shape
+    (1, 9, 9, 1)
+    """
+    axes = [np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in shape[:-1]]
+    distance = np.asarray(sum((a**2 for a in np.meshgrid(*axes, indexing="ij")), np.zeros(())))
+    tint = np.linspace(0, 1, shape[-1] + 1)[:-1]
+    rings = np.cos(2 * np.pi * (3 * distance[..., None] + tint))
+    return np.asarray(127.5 * (1 + rings), np.uint8)[None]
+
+
+def open_page(shown: Subject, port: int = PORT, browser: bool = True, said: Callable[[str], object] = print) -> None:
+    """Serve the page until its last tab is closed, or Ctrl-C.
+
+    Args:
+        shown: what is looked into.
+        port: where to begin the search for one that is free.
+        browser: whether to open the address in the browser; it is said in any case.
+        said: is given the address in a sentence.
+
+    Raises:
+        ConvolveError: an extra is missing; the message is the line that installs it.
+    """
+    try:
+        server = importlib.import_module("convolve.page.server")
+    except ImportError:
+        raise ConvolveError("the page needs a server: pip install 'convolve[look]'") from None
+
+    def opened(address: str) -> None:
+        said(f"{shown.title} at {address}  (close the tab or press Ctrl-C to end)")
+        if browser:
+            webbrowser.open(address)
+
+    server.Serving(shown, port).run(opened)

@@ -1,0 +1,232 @@
+"""A net as the page draws it: its layers as nodes, what flows between them, what each costs, and what is folded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from convolve.graph import Leaf, Shape, Value
+from convolve.layers import Row
+from convolve.network import Forward
+from convolve.ops.convolution import Convolution, InputGradient
+from convolve.view.summary import multiply_adds
+
+PICTURE = -1
+"""The place of the net's input among the nodes."""
+LONG = 24
+"""Nets of more nodes are folded at first."""
+MOST_PERIOD = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A layer that makes a value of its own: blocks that only hold others are none."""
+
+    path: str
+    kind: str
+    value: Value
+    inputs: tuple[int, ...]
+    """Places of the nodes whose values it takes, `PICTURE` for the net's input."""
+    parameters: int
+    multiply_adds: int
+    dense: Dense | None
+    product: Value | None
+    """The convolution (or the product of a fully-connected layer) that it makes, where it makes one."""
+
+    @property
+    def shape(self) -> Shape:
+        return self.value.shape[1:]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "path": self.path,
+            "kind": self.kind,
+            "shape": self.shape,
+            "inputs": self.inputs,
+            "parameters": self.parameters,
+            "multiply_adds": self.multiply_adds,
+            "dense": None if self.dense is None else vars(self.dense),
+            "winograd": self.winograd,
+        }
+
+    @property
+    def winograd(self) -> bool:
+        """Whether predictions compute it by Winograd's algorithm, unless they are asked to be exact."""
+        if self.product is None or not isinstance(self.product.op, (Convolution, InputGradient)):
+            return False
+        shapes = [v.shape for v in self.product.inputs]
+        return self.product.op.tiling(*shapes, fixed=True) is not None
+
+
+@dataclass(frozen=True)
+class Dense:
+    """What a fully-connected layer between the same shapes would take."""
+
+    parameters: int
+    multiply_adds: int
+
+    @classmethod
+    def between(cls, x: Shape, y: Shape, bias: bool) -> Dense:
+        """
+        >>> Dense.between((28, 28, 1), (28, 28, 6), bias=True)
+        Dense(parameters=3692640, multiply_adds=3687936)
+        """
+        products = math.prod(x) * math.prod(y)
+        return cls(products + (math.prod(y) if bias else 0), products)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Nodes first .. last that are drawn as one, until they are unfolded."""
+
+    first: int
+    last: int
+    title: str
+
+
+def nodes(built: Forward) -> tuple[Node, ...]:
+    """The nodes of a net that was built on one sample, each behind those it reads."""
+    made: list[Node] = []
+    producer: dict[int, int] = {x.serial: PICTURE for x in built.inputs}
+    for row in _inner_first(built.construction.rows):
+        places, inside = _read(row, producer)
+        producer[row.output.serial] = len(made)
+        made.append(_node(row, places, inside))
+    return tuple(made)
+
+
+def _inner_first(rows: Sequence[Row]) -> list[Row]:
+    """Rows in the order their values are made. A block that gives what a layer in it gives is left out."""
+    ordered: list[Row] = []
+    open_rows: list[tuple[Row, int]] = []
+
+    def close(depth: int) -> None:
+        while open_rows and open_rows[-1][0].depth >= depth:
+            row, start = open_rows.pop()
+            if all(inner.output.serial != row.output.serial for inner in ordered[start:]):
+                ordered.append(row)
+
+    for row in rows:
+        close(row.depth)
+        open_rows.append((row, len(ordered)))
+    close(0)
+    return ordered
+
+
+def _read(row: Row, producer: Mapping[int, int]) -> tuple[tuple[int, ...], list[Value]]:
+    """The nodes a row's own ops read, and the values they make on the way."""
+    if row.output.serial in producer:  # it changes nothing, as a dropout in evaluation
+        return (producer[row.output.serial],), []
+    places: dict[int, None] = {}
+    inside: list[Value] = []
+    seen: set[int] = set()
+    stack = [row.output]
+    while stack:
+        value = stack.pop()
+        if value.serial in seen:
+            continue
+        seen.add(value.serial)
+        if value.serial in producer:
+            places[producer[value.serial]] = None
+        else:
+            inside.append(value)
+            stack.extend(reversed(value.inputs))
+    return tuple(places), inside
+
+
+def _node(row: Row, places: tuple[int, ...], inside: Sequence[Value]) -> Node:
+    learnt = [v for v in inside if isinstance(v.op, Leaf) and v.op.kind == "parameter"]
+    products = [v for v in inside if isinstance(v.op, (Convolution, InputGradient))]
+    product, dense = None, None
+    if len(products) == 1:
+        [product] = products
+        dense = Dense.between(product.inputs[0].shape[1:], row.output.shape[1:], bias=len(learnt) > 1)
+    return Node(
+        row.path,
+        row.layer.title(),
+        row.output,
+        places,
+        sum(v.size for v in learnt),
+        sum(multiply_adds(v) for v in inside),
+        dense,
+        product,
+    )
+
+
+def folds(found: Sequence[Node], rows: Sequence[Row]) -> tuple[Fold, ...]:
+    """What is folded of a long net: its blocks; without any, what branches, and runs of layers that come again."""
+    if len(found) <= LONG:
+        return ()
+    ranges = _blocks(found, rows)
+    if sum(end - first for first, end, _ in ranges) < len(found) / 2:
+        ranges = _recurring(found)
+    return tuple(Fold(first, end - 1, title) for first, end, title in ranges if end - first > 1)
+
+
+def _blocks(found: Sequence[Node], rows: Sequence[Row]) -> list[tuple[int, int, str]]:
+    """The outermost blocks that layers were put into, each with the activation behind it: (first, end, name)."""
+    made: list[tuple[int, int, str]] = []
+    for row in rows:
+        inner = [i for i, n in enumerate(found) if n.path == row.path or n.path.startswith(f"{row.path}.")]
+        if row.depth == 0 and len(inner) > 1:
+            end = inner[-1] + 1
+            while end < len(found) and _only_follows(found, end):
+                end += 1
+            made.append((inner[0], end, row.path))
+    return made
+
+
+def _only_follows(found: Sequence[Node], place: int) -> bool:
+    """Whether a node changes the value before it pointwise, and nobody else reads that."""
+    node, before = found[place], found[place - 1]
+    readers = sum(place - 1 in n.inputs for n in found)
+    plain = node.parameters == node.multiply_adds == 0 and node.shape == before.shape
+    return plain and node.inputs == (place - 1,) and readers == 1
+
+
+def _recurring(found: Sequence[Node]) -> list[tuple[int, int, str]]:
+    """Parts that come again and again, and parts with branches: (first, end, name)."""
+    parts = _parts(found)
+    kinds = [tuple((found[i].kind, *(i - j for j in found[i].inputs)) for i in range(*part)) for part in parts]
+    made = []
+    at = 0
+    while at < len(parts):
+        period, times = _repeated(kinds, at)
+        if times > 1:
+            made += [(parts[at + n * period][0], parts[at + (n + 1) * period - 1][1]) for n in range(times)]
+        else:
+            made.append(parts[at])
+        at += period * times
+    return [(first, end, f"{found[first].path} to {found[end - 1].path}") for first, end in made if end - first <= LONG]
+
+
+def _parts(found: Sequence[Node]) -> list[tuple[int, int]]:
+    """The net cut wherever one value alone is passed on: (first, end) of each part."""
+    last_use = list(range(len(found)))
+    for i, node in enumerate(found):
+        for j in node.inputs:
+            if j != PICTURE:
+                last_use[j] = i
+    parts, first, alive = [], 0, 0
+    for i in range(len(found)):
+        if alive <= i:
+            parts.append((first, i + 1))
+            first = i + 1
+        alive = max(alive, last_use[i])
+    return parts
+
+
+def _repeated(kinds: Sequence[object], at: int) -> tuple[int, int]:
+    """How many parts from `at` on come again, and how often: as many parts as possible, in short periods."""
+    best = (1, 1)
+    for period in range(1, MOST_PERIOD + 1):
+        times = 1
+        while kinds[at : at + period] == kinds[at + times * period : at + (times + 1) * period]:
+            times += 1
+            if at + times * period > len(kinds):
+                break
+        if times > 1 and period * times > best[0] * best[1]:
+            best = (period, times)
+    return best

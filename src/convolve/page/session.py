@@ -1,0 +1,394 @@
+"""What the page asks of a model, and the answers: structure once, then only what is on the screen."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from convolve.data.images import decode_image
+from convolve.errors import ConvolveError, DataError, FileError
+from convolve.graph import Leaf, Shape
+from convolve.network import Network
+from convolve.ops.softmax import Softmax
+from convolve.page.message import Message
+from convolve.page.outline import Node, folds, nodes
+from convolve.page.pictures import flat, quantised, shrunk, sliced
+from convolve.view.anatomy import Anatomy
+from convolve.view.made import Shares
+from convolve.view.pixel import Traced
+from convolve.view.summary import summarise
+
+MOST_UPLOADED = 16 * 1024 * 1024
+"""Bytes of a file that is dropped onto the page."""
+MOST_THUMBNAILS, THUMBNAIL = 8, 48
+"""Maps of a layer that the net's view shows, and positions along each dimension of one."""
+MOST_MAPS, MAP = 64, 128
+"""Likewise in the view of a layer, at a time."""
+MOST_FILTER_CHANNELS = 16
+"""Channels of a filter that the view of a layer shows."""
+MOST_CLASSES = 12
+"""Classes that the answer lists."""
+MOST_SAMPLES = 48
+RELU, BATCH_NORM = ("ReLU", "Relu"), ("BatchNorm", "BatchNormalization")
+"""What layers and operators of ONNX are called."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What is looked into: a net with its arrays, and samples to look at."""
+
+    network: Network
+    title: str
+    classes: tuple[str, ...] | None = None
+    samples: np.ndarray = field(default_factory=lambda: np.empty(0))
+    """(n, *input_shape), uint8 or float32: at least one."""
+    labels: np.ndarray | None = None
+    source: str = ""
+    """Where the samples are from, in words."""
+
+    @cached_property
+    def anatomy(self) -> Anatomy:
+        return Anatomy(self.network)
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        return nodes(self.anatomy.forward)
+
+    @cached_property
+    def range(self) -> tuple[float, float]:
+        """The values that count as black and as white: those of bytes, or the least and the largest of the samples."""
+        if self.samples.dtype == np.uint8:
+            return 0.0, 255.0
+        low, high = float(self.samples.min()), float(self.samples.max())
+        return (low, high) if high > low else (low, low + 1.0)
+
+    def class_name(self, number: int) -> str:
+        return self.classes[number] if self.classes else str(number)
+
+    @cached_property
+    def outline(self) -> dict[str, Any]:
+        """The net as the page draws it, in JSON."""
+        network = self.network
+        summary = summarise(network.net, network.bound)
+        rows = {row.path: row for row in summary.rows}
+        built = self.anatomy.forward
+        drawn = []
+        for node in self.nodes:
+            row = rows[node.path]
+            drawn.append(
+                node.as_dict()
+                | {"pads": row.pads, "sees": row.receptive_field}
+                | ({"winograd": False} if network.exact else {})
+            )
+        return {
+            "title": self.title,
+            "input": {"shape": network.input_shape, "range": self.range, "dtype": str(self.samples.dtype)},
+            "classes": self.classes,
+            "nodes": drawn,
+            "folds": [vars(fold) for fold in folds(self.nodes, built.construction.rows)],
+            "parameters": summary.parameters,
+            "multiply_adds": summary.multiply_adds,
+            "samples": len(self.samples),
+            "labels": None if self.labels is None else self.labels.tolist(),
+            "source": self.source,
+        }
+
+
+def _silenced(found: Sequence[Node], node: Node) -> bool:
+    """Whether nothing but a ReLU (behind a norm, perhaps) reads the layer, so that a map without positives is lost."""
+    place = found.index(node)
+    readers = [n for n in found if place in n.inputs]
+    if len(readers) != 1:
+        return False
+    return readers[0].kind in RELU or (readers[0].kind in BATCH_NORM and _silenced(found, readers[0]))
+
+
+class Session:
+    """One visitor: the picture at hand, and every layer's activations for it."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self.picture = np.asarray(subject.samples[:1])
+        self._traced: Traced | None = None
+        self._asked: dict[str, Callable[[Message], Message]] = {
+            "net": self._net,
+            "look": self._look,
+            "samples": self._samples,
+            "thumbnails": self._thumbnails,
+            "layer": self._layer,
+            "map": self._map,
+            "pixel": self._pixel,
+        }
+
+    def answer(self, message: Message) -> Message:
+        """The answer to a question; what a person can mend becomes a sentence under "error"."""
+        header = message.header
+        ask = header.get("ask")
+        try:
+            if ask not in self._asked:
+                raise DataError(f"the page asks for {ask!r}, which is not known here")
+            made = self._asked[ask](message)
+        except ConvolveError as error:
+            made = Message({"error": str(error)})
+        return Message({"ask": ask, "id": header.get("id")} | made.header, made.arrays)
+
+    @property
+    def traced(self) -> Traced:
+        """The activations for the picture at hand, computed when somebody asks."""
+        if self._traced is None:
+            self._traced = Traced(self.subject.network, self.picture, self.subject.anatomy)
+        return self._traced
+
+    # the whole net, and the picture
+
+    def _net(self, message: Message) -> Message:
+        return Message(self.subject.outline)
+
+    def _samples(self, message: Message) -> Message:
+        """Pictures of the samples from `from` on."""
+        start = _whole(message.header, "from", 0, len(self.subject.samples) - 1)
+        shown = self.subject.samples[start : start + MOST_SAMPLES]
+        middle = np.stack([sliced(sample, 0.5) for sample in shown])
+        return Message({"from": start}, {"pictures": self._as_bytes(shrunk(middle, THUMBNAIL))})
+
+    def _look(self, message: Message) -> Message:
+        """Take a sample, a drawing or a file as the picture at hand, and say what the net makes of it."""
+        header, label, said = message.header, None, ""
+        if "sample" in header:
+            number = _whole(header, "sample", 0, len(self.subject.samples) - 1)
+            self.picture = np.asarray(self.subject.samples[number : number + 1])
+            label = None if self.subject.labels is None else int(self.subject.labels[number])
+        elif "file" in message.arrays:
+            self.picture = self._uploaded(message.arrays["file"], str(header.get("name", "the file")))
+        elif "drawing" in message.arrays:
+            self.picture = self._drawn(message.arrays["drawing"])
+        self._traced = None
+        low, high = self.subject.range
+        arrays = {"picture": self.picture[0]}
+        return Message({"label": label, "said": said, "range": (low, high)} | self._answered(), arrays)
+
+    def _answered(self) -> dict[str, Any]:
+        """The net's prediction: the most probable classes, or values."""
+        made = self._made()
+        if made.ndim != 1 or len(made) < 2:
+            return {"answer": None, "shape": made.shape}
+        shares = made
+        if not isinstance(self.subject.anatomy.forward.output.op, Softmax):
+            grown = np.exp(made - made.max())
+            shares = grown / grown.sum()
+        best = np.argsort(-shares, kind="stable")[:MOST_CLASSES]
+        if len(made) <= MOST_CLASSES:
+            best = np.arange(len(made))
+        listed = [{"class": int(i), "name": self.subject.class_name(int(i)), "share": float(shares[i])} for i in best]
+        return {"answer": listed, "best": int(shares.argmax()), "shape": made.shape}
+
+    def _made(self) -> np.ndarray:
+        """The net's output, as the trace has it, in float64."""
+        output = self.subject.anatomy.forward.output.serial
+        for node in self.subject.nodes:
+            if node.value.serial == output:
+                return np.asarray(self.traced.results[node.path][0], np.float64)
+        return np.asarray(next(iter(self.subject.network.predict(self.picture).values()))[0], np.float64)
+
+    def _drawn(self, drawing: np.ndarray) -> np.ndarray:
+        """A drawing in bytes, brought to the range of the samples."""
+        shape = self.subject.network.input_shape
+        if drawing.dtype != np.uint8 or drawing.shape != shape:
+            raise DataError(f"expected a drawing of {shape} in bytes. Received: {drawing.dtype} of {drawing.shape}")
+        return self._in_range(drawing[None])
+
+    def _in_range(self, pictures: np.ndarray) -> np.ndarray:
+        """Bytes as the samples hold them."""
+        if self.subject.samples.dtype == np.uint8:
+            return pictures
+        low, high = self.subject.range
+        return np.asarray(low + pictures * np.float32((high - low) / 255), np.float32)
+
+    def _uploaded(self, data: np.ndarray, name: str) -> np.ndarray:
+        """A file from the page: an image, or an array in NumPy's own format.
+
+        Raises:
+            FileError, DataError, ShapeError: it is too large, damaged, of another kind or shape.
+        """
+        shape = self.subject.network.input_shape
+        content = data.tobytes()
+        if len(content) > MOST_UPLOADED:
+            raise FileError(f"{name}: has more than {MOST_UPLOADED >> 20} MB; choose a smaller file")
+        if content[:6] == b"\x93NUMPY":
+            return _array_of(content, name, shape, self.subject.samples.dtype)
+        return self._in_range(decode_image(content, shape, name)[None])
+
+    def _as_bytes(self, pictures: np.ndarray) -> np.ndarray:
+        """Samples as bytes from black to white."""
+        low, high = self.subject.range
+        return np.asarray(np.clip((pictures - low) * (255 / (high - low)) + 0.5, 0, 255), np.uint8)
+
+    # layers
+
+    def _node(self, header: Mapping[str, Any]) -> Node:
+        return self.subject.nodes[_whole(header, "node", 0, len(self.subject.nodes) - 1)]
+
+    def _maps(self, node: Node, header: Mapping[str, Any]) -> np.ndarray:
+        """A layer's activations as maps: (rows, columns, channels), or (length, channels) of a signal.
+
+        A row of values becomes one map, of a volume the slice is taken that lies at the part `depth` of it.
+        """
+        return sliced(flat(self.traced.results[node.path][0]), _part(header, "depth"))
+
+    def _thumbnails(self, message: Message) -> Message:
+        """Small pictures of some layers' first maps."""
+        listed = message.header.get("nodes")
+        if not isinstance(listed, list):
+            raise DataError(f"expected a list of nodes. Received: {listed!r}")
+        scales, arrays = [], {}
+        for place in listed:
+            maps = self._maps(self._node({"node": place}), message.header)
+            scale = float(np.nanmax(np.abs(maps)))
+            shown = shrunk(maps[..., :MOST_THUMBNAILS][None], THUMBNAIL)[0]
+            arrays[str(place)] = quantised(np.moveaxis(shown, -1, 0), scale)
+            scales.append(scale)
+        return Message({"nodes": listed, "scales": scales}, arrays)
+
+    def _layer(self, message: Message) -> Message:
+        """A layer's maps and filters, some at a time, in the order that is asked for."""
+        node = self._node(message.header)
+        maps = self._maps(node, message.header)
+        filters = self._filters(node)
+        strengths = np.nanmean(np.abs(maps).reshape(-1, maps.shape[-1]), 0)
+        order = _order(message.header.get("order", "index"), strengths, filters, maps)
+        start = _whole(message.header, "from", 0, len(order) - 1)
+        chosen = order[start : start + MOST_MAPS]
+        scale = float(np.nanmax(np.abs(maps)))
+        arrays = {"maps": quantised(np.moveaxis(shrunk(maps[None], MAP)[0], -1, 0)[chosen], scale)}
+        arrays["channels"] = chosen.astype(np.int32)
+        arrays["strengths"] = strengths[chosen].astype(np.float32)
+        header = {"node": message.header["node"], "count": len(order), "from": start, "scale": scale}
+        if filters is not None:
+            arrays["filters"] = filters[chosen][..., :MOST_FILTER_CHANNELS].astype(np.float32)
+            header["filter_shape"] = filters.shape[1:]
+        arrays["silent"] = self._silent(node, len(order))[chosen].astype(np.uint8)
+        arrays |= self._seen(node)
+        return Message(header, arrays)
+
+    def _silent(self, node: Node, maps: int) -> np.ndarray:
+        """Which maps have nothing above zero for this picture, where nothing else passes the ReLU behind them."""
+        if len(node.shape) < 2 or not _silenced(self.subject.nodes, node):
+            return np.zeros(maps, bool)
+        passed = self.traced.results[self._rectifier(node).path] > 0
+        return np.logical_not(passed.any(tuple(range(passed.ndim - 1))))
+
+    def _rectifier(self, node: Node) -> Node:
+        """The ReLU that reads a layer, through a norm perhaps."""
+        place = self.subject.nodes.index(node)
+        reader = next(n for n in self.subject.nodes if place in n.inputs)
+        return reader if reader.kind in RELU else self._rectifier(reader)
+
+    def _filters(self, node: Node) -> np.ndarray | None:
+        """A convolution's filters (filters, *kernel, channels), where they are an array of the net."""
+        if node.product is None or len(node.shape) < 2:
+            return None
+        weight = node.product.inputs[1]
+        return self.subject.network[f"{weight.op.kind}:{weight.op.key}"] if isinstance(weight.op, Leaf) else None
+
+    def _seen(self, node: Node) -> dict[str, np.ndarray]:
+        """First and last input position that each position of a layer sees, a pair of rows a dimension."""
+        sees = self.subject.anatomy.fields.get(node.value.serial, ())
+        if len(sees) != len(node.shape) - 1:
+            return {}
+        made = {}
+        for dim, (interval, count) in enumerate(zip(sees, node.shape[:-1], strict=True)):
+            made[f"sees{dim}"] = np.stack(interval.at(np.arange(count))).astype(np.int32)
+        return made
+
+    def _map(self, message: Message) -> Message:
+        """One channel of a layer's activations, every number of it."""
+        node = self._node(message.header)
+        maps = self._maps(node, message.header)
+        channel = _whole(message.header, "channel", 0, maps.shape[-1] - 1)
+        scale = float(np.nanmax(np.abs(maps)))
+        header = {"node": message.header["node"], "channel": channel, "scale": scale}
+        return Message(header, {"map": np.ascontiguousarray(maps[..., channel], np.float32)})
+
+    def _pixel(self, message: Message) -> Message:
+        """What one value is made of."""
+        node = self._node(message.header)
+        position = message.header.get("position")
+        if not isinstance(position, list) or not all(isinstance(i, int) for i in position):
+            raise DataError(f"expected a position. Received: {position!r}")
+        pixel = self.traced.pixel(node.path, position)
+        told = pixel.as_dict()
+        made = vars(pixel.made)
+        arrays = {name: _numbers(a) for name, a in made.items() if isinstance(a, np.ndarray)}
+        if isinstance(pixel.made, Shares):
+            arrays["shares"] = pixel.made.shares
+        told["made"] = {name: v for name, v in told["made"].items() if name not in arrays} | {"scale": pixel.made.scale}
+        return Message({"node": message.header["node"], "pixel": told}, arrays)
+
+
+def _numbers(array: np.ndarray) -> np.ndarray:
+    """As messages take it: whole numbers, or all digits."""
+    return array.astype(np.uint8 if array.dtype == bool else np.int32 if array.dtype.kind == "i" else np.float64)
+
+
+def _order(order: object, strengths: np.ndarray, filters: np.ndarray | None, maps: np.ndarray) -> np.ndarray:
+    """Channels by index, the strongest first, or so that each is followed by the most similar one of those left."""
+    if order == "strength":
+        return np.argsort(-strengths, kind="stable")
+    if order == "similarity":
+        rows = filters.reshape(len(filters), -1) if filters is not None else maps.reshape(-1, maps.shape[-1]).T
+        return _chained(np.asarray(rows, np.float64))
+    return np.arange(len(strengths))
+
+
+def _chained(rows: np.ndarray) -> np.ndarray:
+    """Greedy nearest neighbours by the cosine of the angle between rows, from the row of the largest norm on."""
+    norms = np.linalg.norm(rows, axis=1)
+    unit = rows / np.maximum(norms, np.finfo(np.float64).tiny)[:, None]
+    at = int(norms.argmax())
+    left = np.ones(len(rows), bool)
+    made = []
+    for _ in range(len(rows)):
+        left[at] = False
+        made.append(at)
+        at = int(np.where(left, unit @ unit[at], -math.inf).argmax())
+    return np.array(made)
+
+
+def _array_of(content: bytes, name: str, shape: Shape, dtype: np.dtype[Any]) -> np.ndarray:
+    stream = io.BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(stream)
+        header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        claimed, _, kind = header(stream)
+        if math.prod(claimed) != math.prod(shape) or kind.kind not in "uif":
+            raise DataError(f"{name}: expected numbers of shape {shape}. Received: {kind} of shape {claimed}")
+        stream.seek(0)
+        made: np.ndarray = np.load(stream, allow_pickle=False)
+    except DataError:
+        raise
+    except (ValueError, KeyError, OSError, EOFError) as error:
+        raise FileError(f"{name}: cannot be read as an array of NumPy ({error})") from None
+    made = made.reshape(1, *shape).astype(dtype)
+    if not np.isfinite(made).all():
+        raise DataError(f"{name}: holds NaN or infinity")
+    return made
+
+
+def _whole(header: Mapping[str, Any], name: str, least: int, most: int) -> int:
+    value = header.get(name, 0)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise DataError(f"{name}: expected a whole number from {least} to {most}. Received: {value!r}")
+    return value
+
+
+def _part(header: Mapping[str, Any], name: str) -> float:
+    value = header.get(name, 0.5)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise DataError(f"{name}: expected a number from 0 to 1. Received: {value!r}")
+    return float(value)

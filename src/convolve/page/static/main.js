@@ -1,0 +1,35 @@
+// The page begins here: who answers, and which views there are.
+
+import { byId } from "page/dom.js";
+import { connect } from "page/source.js";
+import { showPicture } from "page/picture.js";
+import { showNet } from "page/net.js";
+import { showLayer } from "page/layer.js";
+import { showPixel } from "page/pixel.js";
+import { chosen, choose } from "page/state.js";
+
+/** @param {string} sentence */
+function notice(sentence) {
+  const place = byId("notice");
+  place.textContent = sentence;
+  place.hidden = !sentence;
+}
+
+async function begin() {
+  notice("");
+  const source = await connect(notice);
+  const net = /** @type {any} */ ((await source.ask({ ask: "net" })).header);
+  showNet(source, net);
+  showLayer(source, net);
+  showPixel(source, net);
+  await showPicture(source, net, notice);
+  const first = net.nodes.findIndex((/** @type {any} */ n) => n.dense && n.shape.length > 1);
+  if (chosen.node === 0 && first > 0) choose({ node: first });
+  document.addEventListener("go", (event) => {
+    const node = net.nodes.findIndex((/** @type {any} */ n) => n.path === /** @type {CustomEvent} */ (event).detail);
+    if (node >= 0) choose({ node });
+  });
+  document.body.dataset.ready = "yes";
+}
+
+begin();
