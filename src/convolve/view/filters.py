@@ -100,9 +100,8 @@ def filters(network: Network, layer: str, anatomy: Anatomy | None = None) -> Fil
     found = _product(anatomy, anatomy.row(layer).output)
     weight = _weight(network, found.inputs[1]) if found else None
     if found is None or weight is None:
-        raise ConvolveError(
-            f"{layer}: has no filters. Those that have are {', '.join(with_filters(anatomy)) or 'none'}"
-        )
+        having = ", ".join(with_filters(anatomy)) or "none"
+        raise ConvolveError(f"{layer}: has no filters. Layers that have are {having}")
     if isinstance(found.op, Convolution):
         return Filters(layer, weight)
     assert isinstance(found.op, InputGradient)
