@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from convolve import augment, ops, zoo
     from convolve import data as datasets
-    from convolve import ops, zoo
     from convolve.layers import *  # noqa: F403 - the names are those of `_HOMES`
     from convolve.model import Model, from_onnx, load
     from convolve.training import losses, optim, schedule
@@ -35,6 +35,7 @@ _HOMES = dict.fromkeys(_LAYERS, "convolve.layers") | {
     "from_onnx": "convolve.model",
 }
 _MODULES = {
+    "augment": "convolve.augment",
     "datasets": "convolve.data",
     "losses": "convolve.training.losses",
     "ops": "convolve.ops",
@@ -46,6 +47,7 @@ _MODULES = {
 __all__ = [
     "Model",
     "__version__",
+    "augment",
     "datasets",
     "from_onnx",
     "load",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,14 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from convolve.data.arrays import as_classes, as_images, as_shares, as_targets
+from convolve.augment import Augmentation, Pipeline, Views
+from convolve.data.arrays import as_classes, as_images, as_rows, as_shares, as_targets
 from convolve.errors import ConvolveError, FileError, ShapeError
-from convolve.graph import Graph, Shape
+from convolve.graph import Graph, Shape, leaf
 from convolve.layers import Imported, Layer, Sequential
 from convolve.layers.heads import headed
 from convolve.network import Network, View
 from convolve.onnx.export import DType, Layout, export_onnx
+from convolve.ops.softmax import Softmax
 from convolve.page.opening import PORT, open_page, subject
+from convolve.source import Rows, Source, batch
 from convolve.storage import describe, restore
 from convolve.storage import load as load_file
 from convolve.storage import save as save_file
@@ -137,8 +141,12 @@ class Model:
 
     # using it
 
-    def predict(self, x: Any, batch_size: int | None = None) -> Any:
-        """The net's output (n, ...) for x (n, *input_shape).
+    def predict(self, x: Any, batch_size: int | None = None, augment: Sequence[Augmentation] = ()) -> Any:
+        """The net's output (n, ...) for x (n, *input_shape), an array or a `convolve.source.Source`.
+
+        With `augment`, flips and shifts, each sample is seen in several ways (`convolve.augment.Views`) and the outputs
+        are averaged: where the model knows names of classes, their probabilities, given as logarithms in place of the
+        net's logits.
 
         An imported net takes x as its file says, a dict of arrays by name where it has several inputs; several outputs
         are a dict by name. A file for batches of one size takes any number of such batches.
@@ -147,6 +155,8 @@ class Model:
             ShapeError: rank, shape or type of x does not suit the model.
             DataError: x holds NaN or infinity.
         """
+        if augment:
+            return self._averaged(x, batch_size, augment, "classes" if self.classes else "values")
         network = self.network
         names = [port.name for port in network.ports]
         given = x if isinstance(x, Mapping) else {names[0]: x}
@@ -155,38 +165,67 @@ class Model:
                 f"expected an array for each of {', '.join(names)}. Received: {', '.join(map(str, given))}"
             )
         ports = [(port, given[port.name]) for port in network.ports]
-        arrays = [as_images(array, network.sample(port, np.shape(array))) for port, array in ports]
+        arrays = [as_rows(array, network.sample(port, _shape(array))) for port, array in ports]
         size = self._batch(arrays[0], batch_size)
         count = len(arrays[0])
         if count <= size:
-            made = network.predict(*arrays)
+            made = network.predict(*(batch(a, 0, count) for a in arrays))
         else:
-            parts = [network.predict(*(a[i : i + size] for a in arrays)) for i in range(0, count, size)]
+            parts = [network.predict(*(batch(a, i, i + size) for a in arrays)) for i in range(0, count, size)]
             made = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return next(iter(made.values())) if len(made) == 1 else made
 
-    def _batch(self, images: np.ndarray, asked: int | None = None) -> int:
+    def _averaged(
+        self, x: Any, batch_size: int | None, augment: Sequence[Augmentation], kind: losses.Targets
+    ) -> np.ndarray:
+        """The mean output over the views of each sample: of probabilities where targets are classes or shares."""
+        views, images = Views(tuple(augment)), as_rows(x, self.input_shape)
+        size = self._batch(images, batch_size)
+        parts = []
+        for i in range(0, len(images), size):
+            seen = views.of(batch(images, i, i + size), self.network.threads)
+            made = [self.predict(view, batch_size) for view in seen]
+            if len(self.output_shape) == len(self.input_shape):
+                made = views.back(made, self.network.threads)
+            parts.append(losses.mean_output(made, kind, self._ends_in_softmax))
+        return np.concatenate(parts)
+
+    @property
+    def _ends_in_softmax(self) -> bool:
+        return isinstance(self.network.forward(1).output.op, Softmax)
+
+    def _batch(self, images: Rows, asked: int | None = None) -> int:
         """Samples of one run: as many as the file says, as asked, or as fit into memory."""
         fixed = self.network.ports[0].shape[0]
         if isinstance(fixed, int):
             if len(images) % fixed:
                 raise ShapeError(f"the net takes batches of {fixed}. Received: {len(images)} samples")
             return fixed
-        each = max(1, images[:1].nbytes)
+        each = max(1, math.prod(images.shape[1:]) * images.dtype.itemsize)
         return asked or max(1, min(PREDICT_BATCH, PREDICT_BYTES // each))
 
-    def classify(self, x: Any, batch_size: int | None = None) -> list[Any] | np.ndarray:
+    def classify(
+        self, x: Any, batch_size: int | None = None, augment: Sequence[Augmentation] = ()
+    ) -> list[Any] | np.ndarray:
         """The most probable class of each sample, or of each position of it where the output has spatial dimensions.
 
         Its name (in a list, nested as the positions are) where the model knows names, else its number. Of one channel,
         a logit above 0 is class 1, another class 0, as binary_cross_entropy trains it.
         """
-        made = self.predict(x, batch_size)
+        if augment:
+            made = self._averaged(x, batch_size, augment, "classes" if self.output_shape[-1] > 1 else "shares")
+        else:
+            made = self.predict(x, batch_size)
         best = made.argmax(-1) if made.shape[-1] > 1 else (made[..., 0] > 0).astype(np.int64)
         return list(np.array(self.classes)[best].tolist()) if self.classes else best
 
     def evaluate(
-        self, x: Any, y: Any, batch_size: int | None = None, loss: str | LossFunction = "cross_entropy"
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int | None = None,
+        loss: str | LossFunction = "cross_entropy",
+        augment: Sequence[Augmentation] = (),
     ) -> dict[str, float]:
         """Mean loss over (x, y), and accuracy where the loss decides between classes.
 
@@ -194,21 +233,30 @@ class Model:
         probabilities, their most probable class counts; for yes or no (binary_cross_entropy), the logit's sign.
 
         Batches count by their samples. The loss of class weights or dice is a ratio in each batch: it depends a little
-        on `batch_size`.
+        on `batch_size`. With `augment`, flips and shifts, what counts is the mean over the views of each sample.
         """
         chosen = losses.resolve(loss)
-        images = as_images(x, self.input_shape)
-        return self._evaluate(images, self._target(y, len(images), chosen), chosen, batch_size)
+        images = as_rows(x, self.input_shape)
+        return self._evaluate(images, self._target(y, len(images), chosen), chosen, batch_size, augment)
 
     def _evaluate(
-        self, images: np.ndarray, target: np.ndarray, loss: LossFunction, batch_size: int | None = None
+        self,
+        images: Rows,
+        target: np.ndarray,
+        loss: LossFunction,
+        batch_size: int | None = None,
+        augment: Sequence[Augmentation] = (),
     ) -> dict[str, float]:
         size = self._batch(images, batch_size)
         total, right, decided = 0.0, 0, 0
         for i in range(0, len(images), size):
-            batch, wanted = images[i : i + size], target[i : i + size]
-            made = self._losses(batch, wanted, loss)
-            total += float(made["loss"]) * len(batch)
+            samples, wanted = batch(images, i, i + size), target[i : i + size]
+            if augment:
+                output = self._averaged(samples, batch_size, augment, losses.targets(loss, self.output_shape))
+                made = self._losses_of(output, wanted, loss)
+            else:
+                made = self._losses(samples, wanted, loss)
+            total += float(made["loss"]) * len(samples)
             found = losses.hits(loss, made["output"], wanted)
             right, decided = right + int(found.sum()), decided + found.size
         return {"loss": total / len(images)} | ({"accuracy": right / decided} if decided else {})
@@ -222,6 +270,16 @@ class Model:
 
         executable = network.executable(("evaluate", len(x), dtype, y.shape, y.dtype, loss), build)
         return network.run(executable, {"x": x, "y": y}, ("output", "loss"))
+
+    def _losses_of(self, output: np.ndarray, y: np.ndarray, loss: LossFunction) -> dict[str, np.ndarray]:
+        """The same of outputs that are known."""
+
+        def build() -> Graph:
+            value = leaf("input", "x", output.shape)
+            return Graph({"loss": loss(value, losses.target_leaf(y))}, prediction=True)
+
+        executable = self.network.executable(("loss", output.shape, y.shape, y.dtype, loss), build)
+        return {"output": output, **self.network.run(executable, {"x": output, "y": y}, ("loss",))}
 
     def _target(self, y: Any, count: int, loss: LossFunction) -> np.ndarray:
         """Targets as the loss takes them."""
@@ -263,8 +321,9 @@ class Model:
         seed: int = 0,
         patience: int | None = None,
         average: float | None = None,
+        augment: Sequence[Augmentation] = (),
     ) -> History:
-        """Train on x (n, *input_shape) and y as the loss takes it.
+        """Train on x (n, *input_shape) and y as the loss takes it. x may be a `convolve.source.Source`.
 
         For cross_entropy, y are labels (n, *spatial), with no spatial dimension where a row of logits stands for an
         image, or probabilities (n, *spatial, classes); for the other losses, values of the output's shape (see
@@ -284,6 +343,7 @@ class Model:
                 the highest validation accuracy, or the lowest loss where that decides nothing (`History.best`).
             average: keep an exponential average of the parameters, of which each step keeps this part (0.99, 0.999);
                 that is what is validated, and what training leaves.
+            augment: what is done to the samples, as in [augment.Flip(), augment.Shift(2)]; see `convolve.augment`.
 
         Ctrl-C ends training within a step. The same data, seed and settings give the same bits on any number of
         threads.
@@ -303,13 +363,14 @@ class Model:
         True
         """
         self._described()  # a layer that cannot be saved fails here, not after the training
-        images = as_images(x, self.input_shape)
+        images = as_rows(x, self.input_shape)
         chosen = losses.resolve(loss)
         target = self._target(y, len(images), chosen)
+        pipeline = self._pipeline(augment, chosen)
         trainer = training.Trainer(self.network, chosen, optimizer or optim.AdamW(), seed, average)
         validate = None
         if validation is not None:
-            held = as_images(validation[0], self.input_shape)
+            held = as_rows(validation[0], self.input_shape)
             wanted = self._target(validation[1], len(held), chosen)
             validate = lambda: self._evaluate(held, wanted, chosen)  # noqa: E731 - a name for what runs later
         history, best = History(), dict[str, np.ndarray]()
@@ -333,6 +394,7 @@ class Model:
             seed,
             history,
             patience,
+            pipeline,
         )
         for key, array in best.items():
             self.network[key] = array
@@ -344,9 +406,20 @@ class Model:
         optimizer: Optimizer | None = None,
         batch_size: int | None = None,
         seed: int = 0,
+        augment: Sequence[Augmentation] = (),
     ) -> Stepper:
         """For people who write their own loop: an object whose `step(x, y)` makes one optimizer step."""
-        return Stepper(self, training.Trainer(self.network, loss, optimizer or optim.SGD(), seed), batch_size)
+        trainer = training.Trainer(self.network, loss, optimizer or optim.SGD(), seed)
+        return Stepper(self, trainer, batch_size, self._pipeline(augment, trainer.loss))
+
+    def _pipeline(self, steps: Sequence[Augmentation], loss: LossFunction) -> Pipeline | None:
+        """Augmentations for the samples and targets of this model; None where there are none."""
+        if not steps:
+            return None
+        if len(self.input_shape) < 2:
+            raise ConvolveError(f"augment: samples of shape {self.input_shape} have no places; leave it out")
+        kind, places = losses.targets(loss, self.output_shape), len(self.output_shape) == len(self.input_shape)
+        return Pipeline(tuple(steps), self.output_shape[-1] if kind == "classes" else None, places)
 
     def gradients(
         self, x: Any, y: Any, loss: str | LossFunction = "cross_entropy"
@@ -520,8 +593,10 @@ class Model:
 class Stepper:
     """A training step at a time."""
 
-    def __init__(self, model: Model, trainer: training.Trainer, batch_size: int | None) -> None:
-        self.model, self._trainer, self.batch_size = model, trainer, batch_size
+    def __init__(
+        self, model: Model, trainer: training.Trainer, batch_size: int | None, augment: Pipeline | None = None
+    ) -> None:
+        self.model, self._trainer, self.batch_size, self._augment = model, trainer, batch_size, augment
 
     @property
     def steps(self) -> int:
@@ -534,7 +609,13 @@ class Stepper:
         target = self.model._target(y, len(images), self._trainer.loss)
         if self.batch_size is not None and len(images) > self.batch_size:
             raise ShapeError(f"this trainer was made for batches of at most {self.batch_size}. Received: {len(images)}")
+        if self._augment is not None:
+            images, target = self._augment.apply(images, target, self._trainer.seed, self.steps)
         return self._trainer.step(images, target, rate)[0]
+
+
+def _shape(x: Any) -> Shape:
+    return tuple(x.shape) if isinstance(x, Source) else np.shape(x)
 
 
 def load(path: str | Path, threads: int | None = None) -> Model:

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import safetensors
@@ -81,9 +81,33 @@ def restore(description: object) -> Layer:
     Traceback (most recent call last):
     convolve.errors.FileError: net.Dense.units: expected an integer. Received: 'ten'
     """
-    _bound(description)
+    _bound(description, "net")
     net: Layer = _decode(description, Layer, "net")
     return net
+
+
+class Word:
+    """A base of frozen dataclasses that files hold by name; it says itself which there are, so that no more can be.
+
+    What has a field of such a type, or a list of them, is written by `encode` and read by `decode`.
+    """
+
+    vocabulary: ClassVar[Mapping[str, type]]
+
+
+def encode(value: object) -> Any:
+    """Words, records and plain values as JSON, keys sorted."""
+    return _encode(value)
+
+
+def decode(description: object, hint: Any, name: str) -> Any:
+    """The value of type `hint` that `encode` described; `name` is what the errors call it.
+
+    Raises:
+        FileError: with the place in the description, what stands there, and what is accepted.
+    """
+    _bound(description, name)
+    return _decode(description, hint, name)
 
 
 MOST_VALUES = 500_000
@@ -178,7 +202,7 @@ def _make(cls: Any, parts: Mapping[str, Any]) -> Any:
 
 def _encode(value: Any) -> Any:
     """A value as JSON, keys sorted; what is of a vocabulary carries its name."""
-    if isinstance(value, (Layer, Step)):
+    if isinstance(value, (Layer, Step, Word)):
         return {type(value).__name__: _record(value)}
     if isinstance(value, Op):
         return {value.name: _record(value)}
@@ -207,7 +231,7 @@ def _record(value: Any) -> dict[str, Any]:
 # from JSON
 
 
-def _bound(description: object) -> None:
+def _bound(description: object, name: str) -> None:
     """Refuse what is too large or too deep to be walked."""
     stack: list[tuple[object, int]] = [(description, 0)]
     count = 0
@@ -215,9 +239,9 @@ def _bound(description: object) -> None:
         value, level = stack.pop()
         count += 1
         if level > MOST_LEVELS:
-            raise FileError(f"net: nested deeper than {MOST_LEVELS} objects and lists; no net needs that")
+            raise FileError(f"{name}: nested deeper than {MOST_LEVELS} objects and lists; none needs that")
         if count > MOST_VALUES:
-            raise FileError(f"net: more than {MOST_VALUES:,} values; no net needs that many")
+            raise FileError(f"{name}: more than {MOST_VALUES:,} values; none needs that many")
         inner: Iterable[object] = ()
         if isinstance(value, dict):
             inner = value.values()
@@ -235,6 +259,8 @@ def _vocabulary(base: Any) -> Mapping[str, type] | None:
         return STEPS
     if base is Op:
         return {name: op for name, op in OPS.items() if op is not Leaf}
+    if isinstance(base, type) and issubclass(base, Word) and "vocabulary" in vars(base):
+        return base.vocabulary
     return None
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convolve.errors import DataError, ShapeError
+from convolve.source import Source
 
 Images: TypeAlias = "NDArray[np.uint8] | NDArray[np.float32]"
 Labels: TypeAlias = "NDArray[np.int64]"
@@ -56,6 +57,24 @@ def as_images(x: ArrayLike, input_shape: tuple[int, ...] | None = None, *, name:
     if len(array) == 0:
         raise DataError(f"{name}: received no images (shape {array.shape}); expected at least one.")
     return np.require(array, requirements=["C", "A"]) if array.dtype == np.uint8 else _finite(array, name)
+
+
+def as_rows(x: ArrayLike | Source, input_shape: tuple[int, ...] | None = None, *, name: str = "x") -> Images | Source:
+    """`as_images`, or a source of such images as it is.
+
+    Raises:
+        ShapeError, DataError: as there; a source is asked for its shape and type only.
+    """
+    if not isinstance(x, Source):
+        return as_images(x, input_shape, name=name)
+    if x.dtype not in (np.uint8, np.float32) or (input_shape is not None and tuple(x.shape[1:]) != input_shape):
+        raise ShapeError(
+            f"{name}: received a source of {x.dtype}, shape {x.shape}; expected uint8 or float32, "
+            f"{('n', *input_shape) if input_shape else '(n, *spatial, channels)'}."
+        )
+    if len(x) == 0:
+        raise DataError(f"{name}: received a source without samples; expected at least one.")
+    return x
 
 
 def as_labels(y: ArrayLike, n: int, classes: int | None = None, *, name: str = "y") -> Labels:

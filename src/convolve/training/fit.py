@@ -9,8 +9,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from convolve.augment import Pipeline
 from convolve.errors import ConvolveError, DataError, DivergenceError
 from convolve.network import Network
+from convolve.source import Rows
+from convolve.training.feed import Feed
 from convolve.training.losses import hits
 from convolve.training.schedule import Constant, Schedule
 from convolve.training.trainer import Trainer
@@ -56,6 +59,8 @@ class History:
     epochs: list[dict[str, float]] = field(default_factory=list)
     underway: Underway = field(default_factory=Underway)
     """Where a checkpoint within an epoch goes on."""
+    waiting: float = 0.0
+    """The share of the time that training waited for data, augmentation included."""
 
     def __getitem__(self, name: str) -> list[float]:
         """One metric over the epochs."""
@@ -93,7 +98,7 @@ def order_of(count: int, seed: int, epoch: int) -> np.ndarray:
 def fit(
     network: Network,
     trainer: Trainer,
-    x: np.ndarray,
+    x: Rows,
     y: np.ndarray,
     epochs: int,
     batch_size: int,
@@ -103,18 +108,20 @@ def fit(
     seed: int = 0,
     history: History | None = None,
     patience: int | None = None,
+    augment: Pipeline | None = None,
 ) -> History:
     """Train for whole epochs; goes on where `history` ends, within an epoch too, and adds to it.
 
     Args:
         network, trainer: what is trained, and by what. With averages, these are validated, and left in the network.
-        x, y: the samples, canonical.
+        x, y: the samples, canonical; x may be a source, whose batches are then made ahead in another thread.
         epochs, batch_size: how often each sample is seen, and how many a step.
         schedule: of the rate.
         callbacks: called after each step and each epoch.
         validate: called after each epoch.
         seed: of the orders.
         history: of a training that is resumed.
+        augment: what is done to each batch, by the seed and the step.
         patience: end after so many epochs that were no better than an earlier one (`History.best`).
 
     Raises:
@@ -129,6 +136,7 @@ def fit(
         raise DataError("the training set is empty: give at least one sample")
     per_epoch = -(-count // batch_size)
     steps = epochs * per_epoch
+    feed = Feed(x, y, batch_size, augment, seed, network.threads)
     good = network.snapshot()
     before = history.underway.seconds
     began = time.perf_counter()
@@ -136,25 +144,24 @@ def fit(
     while len(history) < epochs and not _tired(history, patience):
         epoch, now = len(history), history.underway
         order = order_of(count, seed, epoch)
-        for position in range(now.batches, per_epoch):
+        for position, samples, target in feed.epoch(order, epoch * per_epoch, now.batches):
             step = epoch * per_epoch + position
-            chosen = order[position * batch_size : (position + 1) * batch_size]
-            target = y[chosen]
             rate = trainer.optimizer.rate * schedule.factor(step, steps)
-            loss, output = trainer.step(x[chosen], target, rate)
+            loss, output = trainer.step(samples, target, rate)
             if not math.isfinite(loss):
                 network.restore(good)
                 raise DivergenceError(
                     f"the loss became {loss} at step {position + 1} of epoch {epoch + 1} (rate {rate:.3g}); "
                     f"the parameters are those after epoch {epoch}. Use a smaller rate, or clip with clip=1.0"
                 )
-            seen += len(chosen)
+            seen += len(samples)
             found = hits(trainer.loss, output, target)
-            now.batches, now.samples = position + 1, now.samples + len(chosen)
-            now.loss += loss * len(chosen)
+            now.batches, now.samples = position + 1, now.samples + len(samples)
+            now.loss += loss * len(samples)
             now.right, now.decided = now.right + int(found.sum()), now.decided + found.size
             elapsed = time.perf_counter() - began
             now.seconds = before + elapsed
+            history.waiting = feed.waited / elapsed
             state = Progress(
                 epoch=epoch + 1,
                 epochs=epochs,

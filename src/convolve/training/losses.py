@@ -271,6 +271,28 @@ def target_leaf(y: np.ndarray) -> Value:
     return leaf("input", "y", y.shape, {np.dtype(np.int32): "i4", np.dtype(np.float32): "f4"}[y.dtype])
 
 
+def mean_output(outputs: Sequence[np.ndarray], kind: Targets, probabilities: bool = False) -> np.ndarray:
+    """One output for several of the same samples, of what a loss with targets of this kind takes.
+
+    Of classes and shares, probabilities are averaged and given as logits: the logarithms of the mean of softmax, the
+    logit of the mean of sigmoid. Values are averaged as they are, and so are outputs that are `probabilities` already.
+
+    >>> mean_output([np.array([[0.0, 0.0]]), np.array([[0.0, 100.0]])], "classes").round(3)
+    array([[-1.386, -0.288]])
+    """
+    made = np.stack(outputs).astype(np.float64)
+    if kind == "values" or probabilities:
+        mean = made.mean(0)
+    elif kind == "classes":
+        top = made.max(-1, keepdims=True)
+        logs = made - top - np.log(np.exp(made - top).sum(-1, keepdims=True))
+        mean = np.logaddexp.reduce(logs, 0) - np.log(len(made))
+    else:
+        yes, no = (np.logaddexp.reduce(-np.logaddexp(0, signed), 0) for signed in (-made, made))
+        mean = yes - no
+    return np.asarray(mean, outputs[0].dtype)
+
+
 def hits(loss: LossFunction, output: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Where the output decides as the target does: an array of truths, empty where there is nothing to decide.
 

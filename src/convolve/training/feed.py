@@ -1,0 +1,69 @@
+"""The batches of an epoch, one after the other: rows chosen, augmented, and where they must be made, made ahead."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convolve.augment import Pipeline
+from convolve.source import Rows
+
+AHEAD = 3
+"""Batches of a source that are asked for before they are needed."""
+
+
+@dataclass(eq=False)
+class Feed:
+    """Samples and targets for training, a batch at a time."""
+
+    x: Rows
+    y: NDArray[Any]
+    batch_size: int
+    augment: Pipeline | None = None
+    seed: int = 0
+    threads: int | None = None
+    waited: float = 0.0
+    """Seconds that training stood still until a batch was there, its augmentation included."""
+
+    def epoch(
+        self, order: NDArray[np.integer[Any]], step: int = 0, first: int = 0
+    ) -> Iterator[tuple[int, NDArray[Any], NDArray[Any]]]:
+        """(position, samples, targets) of each batch from the `first` on; the epoch begins with step number `step`."""
+        rows = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        made = self._made(rows[first:])
+        for position in range(first, len(rows)):
+            began = time.perf_counter()
+            x, chosen = next(made)
+            y = self.y[chosen]
+            if self.augment is not None and isinstance(self.x, np.ndarray):
+                x, y = self.augment.apply(self.x, self.y, self.seed, step + position, chosen, self.threads)
+            elif self.augment is not None:
+                x, y = self.augment.apply(x, y, self.seed, step + position, threads=self.threads)
+            self.waited += time.perf_counter() - began
+            yield position, x, y
+
+    def _made(self, rows: list[NDArray[np.integer[Any]]]) -> Iterator[tuple[NDArray[Any], NDArray[np.integer[Any]]]]:
+        """The samples of these rows; of an array that is augmented, none, as they are read where they lie."""
+        if isinstance(self.x, np.ndarray):
+            for chosen in rows:
+                yield (self.x[:0] if self.augment is not None else self.x[chosen]), chosen
+            return
+        waiting: deque[tuple[Future[NDArray[Any]], NDArray[np.integer[Any]]]] = deque()
+        thread = ThreadPoolExecutor(1, "convolve-feed")
+        try:
+            for chosen in rows:
+                waiting.append((thread.submit(self.x.batch, chosen), chosen))
+                if len(waiting) > AHEAD:
+                    future, ready = waiting.popleft()
+                    yield future.result(), ready
+            for future, ready in waiting:
+                yield future.result(), ready
+        finally:
+            thread.shutdown(cancel_futures=True)
