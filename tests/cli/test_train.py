@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import re
@@ -16,8 +17,10 @@ import pytest
 
 from cli.conftest import Convolve, Start
 from convolve import load, storage
+from convolve.cli.lock import lock
 
-FILES = {"model.safetensors", "checkpoint.safetensors", "metrics.csv", "curves.svg", "config.json", "results.json"}
+MODELS = {"model.safetensors", "last.safetensors", "checkpoint.safetensors", "filters"}
+FILES = MODELS | {"metrics.csv", "curves.svg", "config.json", "results.json", ".lock"}
 SMALL = ("few.npz", "--net", "small.py:net", "--alone")
 
 
@@ -97,8 +100,13 @@ def test_a_stopped_run_holds_its_last_whole_epoch(start: Start, here: Path, numb
     arrays, header = storage.load(stopped / "checkpoint.safetensors")
     assert len(header["epochs"]) == epoch == len((stopped / "metrics.csv").read_text().splitlines()) - 1
     assert header["steps"] == epoch * 34
-    model = load(stopped / "model.safetensors")
-    assert all(np.array_equal(array, arrays[f"parameter:{name}"]) for name, array in model.parameters.items())
+    assert header["random"] == {"seed": 0, "step": epoch * 34}
+    model = load(stopped / "last.safetensors")
+    for name, array in model.parameters.items():
+        np.testing.assert_array_equal(array, arrays[f"state:average/parameter:{name}"], name)
+    assert sorted(path.name for path in (stopped / "filters").iterdir())[-1] == f"{epoch:04}.safetensors"
+    weights, _ = storage.load(stopped / "filters" / f"{epoch:04}.safetensors")
+    np.testing.assert_array_equal(weights["conv1.weight"], model.parameters["conv1.weight"])
 
 
 def test_a_resumed_run_equals_the_one_that_was_never_stopped(start: Start, convolve: Convolve, here: Path) -> None:
@@ -106,8 +114,87 @@ def test_a_resumed_run_equals_the_one_that_was_never_stopped(start: Start, convo
     assert convolve("train", "few.npz", "--out", "stopped", "--resume", "--threads", "1").returncode == 0
     settings = ("--epochs", "30", "--batch-size", "8", "--seed", "7", "--threads", "2")
     assert convolve("train", *SMALL, *settings, "--out", "whole").returncode == 0
-    assert (here / "stopped" / "model.safetensors").read_bytes() == (here / "whole" / "model.safetensors").read_bytes()
+    _check_equal(here / "stopped", here / "whole")
     assert len((here / "stopped" / "metrics.csv").read_text().splitlines()) == 31
+
+
+def _check_equal(one: Path, two: Path) -> None:
+    """Two runs that came to the same bits."""
+    for name in ("model.safetensors", "last.safetensors", "filters/0001.safetensors"):
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+    arrays, header = storage.load(one / "checkpoint.safetensors")
+    others, other = storage.load(two / "checkpoint.safetensors")
+    assert all(np.array_equal(array, others[key]) for key, array in arrays.items())
+    assert header["steps"] == other["steps"]
+    for a, b in zip(header["epochs"], other["epochs"], strict=True):
+        assert a | {"seconds": 0} == b | {"seconds": 0}
+
+
+@pytest.mark.parametrize("checkpoints", [2, 7])
+def test_a_killed_run_goes_on_bit_for_bit(start: Start, convolve: Convolve, here: Path, checkpoints: int) -> None:
+    """A checkpoint after each step, 5 steps an epoch: killed when so many have appeared, on other threads resumed."""
+    settings = ("--epochs", "2", "--batch-size", "64", "--save-every", "0")
+    assert convolve("train", *SMALL, *settings, "--out", "whole", "--threads", "2").returncode == 0
+    killed = here / "killed"
+    process = start("train", *SMALL, *settings, "--out", "killed", "--threads", "2")
+    seen: set[int] = set()
+    while len(seen) < checkpoints and process.poll() is None:
+        with contextlib.suppress(FileNotFoundError):
+            seen.add((killed / "checkpoint.safetensors").stat().st_ino)
+    process.kill()
+    process.communicate()
+    storage.load(killed / "checkpoint.safetensors")  # it is whole
+    done = convolve("train", "few.npz", "--out", "killed", "--resume", "--threads", "1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not list(killed.glob(".convolve-*"))
+    _check_equal(killed, here / "whole")
+    assert len((killed / "metrics.csv").read_text().splitlines()) == 3
+
+
+def test_two_runs_never_share_a_folder(convolve: Convolve, here: Path, trained: Path) -> None:
+    run = here / "run"
+    shutil.copytree(trained, run)
+    with lock(run):
+        done = convolve("train", "few.npz", "--out", "run", "--resume", "--quiet")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("convolve: run: another run is filling this folder")
+    assert convolve("train", "few.npz", "--out", "run", "--resume", "--quiet").returncode == 0
+
+
+def test_a_folder_that_vanishes_ends_the_run_in_a_sentence(start: Start, here: Path) -> None:
+    process = start("train", *SMALL, "--epochs", "1000", "--out", "run")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("1/1000"):
+            (here / "run").rename(here / "gone")
+            break
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert err.startswith("convolve: run/checkpoint.safetensors: cannot be written (No such file or directory)")
+    assert err.count("\n") == 1
+    storage.load(here / "gone" / "checkpoint.safetensors")
+    load(here / "gone" / "model.safetensors")
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_a_run(convolve: Convolve, here: Path) -> None:
+    options = ("--epochs", "30", "--patience", "2", "--label-smoothing", "0.1", "--balanced", "--average", "0.5")
+    done = convolve("train", *SMALL, *options, "--out", "run")
+    assert (done.returncode, done.stderr) == (0, "")
+    results = json.loads((here / "run" / "results.json").read_text())
+    with (here / "run" / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    best = results["best_epoch"]
+    assert len(rows) == best + 2 < 30
+    merits = [(float(row["validation_accuracy"]), -float(row["validation_loss"])) for row in rows]
+    assert best == 1 + merits.index(max(merits))
+    _, header = storage.load(here / "run" / "model.safetensors")
+    assert header["extra"]["epoch"] == best
+    _, header = storage.load(here / "run" / "last.safetensors")
+    assert header["extra"]["epoch"] == best + 2
+    assert f"the best epoch by the validation images is {best} of {best + 2}" in done.stdout
+    assert "expected: " in done.stdout
+    assert results["cost"]["peak_bytes"] > 1e7
+    assert results["cost"]["expected_epoch_seconds"] > 0
 
 
 def test_stopped_before_an_epoch_was_whole_leaves_nothing(start: Start, here: Path) -> None:

@@ -103,6 +103,12 @@ def _rate(context: click.Context, parameter: click.Parameter, value: float | Non
     return value
 
 
+def _part(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not 0 < value < 1:
+        raise click.BadParameter(f"expected a number between 0 and 1. Received: {value}")
+    return value
+
+
 def _whole_option(
     name: str, help: str, least: int = 1, most: int = 1_000_000, default: int | None = None
 ) -> Callable[[Command], Command]:
@@ -150,11 +156,16 @@ def _shared(function: Command) -> Command:
 )
 @_whole_option("--epochs", "How often every training image is seen.")
 @click.option("--out", metavar="DIR", help="Folder of the run. [default: runs/DATA-NET-1, -2, ...]")
-@click.option("--resume", is_flag=True, help="Go on with the run in --out from its last whole epoch.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out from its last checkpoint.")
 @_whole_option("--seed", "Chooses the first weights and every order. [default: 0]", least=0, most=2**63 - 1)
 @_threads
 @_whole_option("--batch-size", "Images a step.")
 @click.option("--rate", type=float, callback=_rate, metavar="X", help="The highest learning rate.")
+@click.option("--average", type=float, callback=_part, metavar="X", help="Average the weights; keep X in each step.")
+@click.option("--label-smoothing", "smoothing", type=float, callback=_part, metavar="X", help="Smooth the labels by X.")
+@click.option("--balanced", is_flag=True, default=None, help="Weight classes so that all count alike.")
+@_whole_option("--patience", "End after N epochs in which validation got no better.")
+@click.option("--save-every", type=float, default=3.0, metavar="MIN", help="Minutes between checkpoints. [default: 3]")
 @click.option("--alone", is_flag=True, default=None, help="Leave out the fully-connected net.")
 @_shared
 def train(**options: Any) -> None:
@@ -162,7 +173,8 @@ def train(**options: Any) -> None:
 
     A fully-connected net is trained beside it, to compare. Ends with what both reach on the test images, which nothing
     before has used, and with a folder that holds the model (model.safetensors), metrics.csv, curves.svg, config.json,
-    results.json and a checkpoint to resume from. Ctrl-C keeps the last whole epoch.
+    results.json and a checkpoint to resume from. The model is that of the best epoch, by training images that were held
+    out for that (validation); last.safetensors is that of the last one. Ctrl-C keeps the last checkpoint.
     """
     if options["resume"] and options["out"] is None:
         raise click.UsageError("--resume goes on with the run of a folder: name it by --out DIR.")

@@ -41,6 +41,10 @@ class Recipe:
     batch_size: int
     optimizer: AdamW
     schedule: Schedule
+    average: float | None
+    """Part that the exponential average of the weights keeps in a step."""
+    smoothing: float
+    """Of the labels."""
     held_out: float
     """Part of the training images that is not trained on but watched (validation) ..."""
     most_held_out: int
@@ -70,6 +74,8 @@ RECIPE = Recipe(
     batch_size=128,
     optimizer=AdamW(5e-3, weight_decay=0.02),
     schedule=OneCycle(),
+    average=0.998,
+    smoothing=0.0,
     held_out=0.1,
     most_held_out=3000,
 )

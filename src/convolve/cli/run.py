@@ -1,4 +1,16 @@
-"""A run's folder: what `convolve train` leaves and resumes from. After each whole epoch everything in it is true."""
+"""A run's folder: what `convolve train` leaves and resumes from. After each whole epoch everything in it is true.
+
+config.json               what the run was told, with the data's digest and exact versions
+checkpoint.safetensors    what resumes it: parameters, statistics, the optimizer's arrays and averages; in the header
+                          steps, epochs, the epoch under way, and what the random numbers depend on (seed and step)
+model.safetensors         the model after the best epoch, by validation images
+last.safetensors          the model after the last epoch
+metrics.csv               a line an epoch: epoch, loss, accuracy, rate, validation_loss, ..., seconds
+curves.svg                the same as a picture
+filters/0001.safetensors  the first layer's weight after each epoch, under the parameter's name
+results.json, report.html what the best model reaches on the test images, when training has ended
+.lock                     held by the process that fills the folder
+"""
 
 from __future__ import annotations
 
@@ -6,29 +18,29 @@ import csv
 import io
 import json
 import math
-import os
 import re
-import secrets
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from convolve import storage
+from convolve.cli.lock import LOCK, lock, unlock
 from convolve.cli.output import as_json, finite
 from convolve.errors import FileError
 from convolve.model import Model
-from convolve.training.fit import History
+from convolve.training.fit import History, Underway
 from convolve.training.trainer import Trainer
 from convolve.view.curves import curves
 
 MODEL, CHECKPOINT = "model.safetensors", "checkpoint.safetensors"
 METRICS, CURVES, CONFIG, RESULTS = "metrics.csv", "curves.svg", "config.json", "results.json"
+LAST, REPORT, FILTERS = "last.safetensors", "report.html", "filters"
 
 
 @dataclass(frozen=True)
@@ -44,11 +56,11 @@ class Reached:
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What continues a run: arrays by kind and name, steps made, metrics of whole epochs, the compared net's result."""
+    """What continues a run: arrays by kind and name, steps made, where training stands, the compared net's result."""
 
     arrays: dict[str, np.ndarray]
     steps: int
-    epochs: list[dict[str, float]]
+    history: History
     compared: Reached | None
 
     def fill(self, model: Model) -> None:
@@ -79,6 +91,10 @@ class Run:
         self.folder, self.config = folder, config
         self.saved = 0
         """Whole epochs that the folder holds."""
+        self.steps = 0
+        """Steps after which it can be resumed."""
+        self._begun: IO[bytes] | None = None
+        """The lock of a run that begins."""
 
     @classmethod
     def begin(cls, out: Path | None, title: str, config: Mapping[str, Any]) -> Run:
@@ -91,10 +107,12 @@ class Run:
             FileError: it cannot be made, or holds something.
         """
         run = cls(_made(out) if out else _numbered(Path("runs"), title), config)
+        run._begun = lock(run.folder)
         try:
+            check_free(run.folder)  # before the lock was ours, another run may have begun and ended
             run._write(CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
         except FileError:
-            run.folder.rmdir()
+            run._give_back(run._begun)
             raise
         return run
 
@@ -118,7 +136,7 @@ class Run:
         return cls(folder, config)
 
     def checkpoint(self) -> Checkpoint | None:
-        """What was saved after the last whole epoch; None before the first.
+        """What was saved last; None where nothing was.
 
         Raises:
             FileError: the file is damaged or of another kind.
@@ -127,32 +145,59 @@ class Run:
         if not path.exists():
             return None
         arrays, header = storage.load(path)
-        steps, epochs, compared = (header.get(key) for key in ("steps", "epochs", "compared"))
-        known = compared is None or (isinstance(compared, dict) and set(compared) == {f.name for f in fields(Reached)})
-        if not known or not isinstance(steps, int) or not isinstance(epochs, list) or not all(map(_metrics, epochs)):
-            raise FileError(f"{path}: is not a checkpoint of convolve train. Begin a new run")
-        self.saved = len(epochs)
+        steps, epochs, underway, compared = (header.get(key, {}) for key in ("steps", "epochs", "underway", "compared"))
+        known = _fits(compared, Reached) or compared is None
+        whole = isinstance(epochs, list) and all(map(_metrics, epochs)) and isinstance(steps, int)
+        if not known or not whole or not _fits(underway, Underway):
+            raise FileError(f"{path}: is not a checkpoint of this version's convolve train. Begin a new run")
+        self.saved, self.steps = len(epochs), steps
         metrics = [{name: math.nan if value is None else value for name, value in epoch.items()} for epoch in epochs]
-        return Checkpoint(arrays, steps, metrics, Reached(**compared) if compared else None)
+        history = History(metrics, Underway(**underway))
+        return Checkpoint(arrays, steps, history, Reached(**compared) if compared else None)
 
     def save(self, model: Model, trainer: Trainer, history: History, compared: Reached | None) -> None:
-        """Write everything as it is after a whole epoch. Ctrl-C waits until it is done.
+        """Write what resumes the run and, after a whole epoch, everything else. Ctrl-C waits until it is done.
 
         Raises:
             FileError: something cannot be written; what was there before is whole.
         """
-        arrays = {f"parameter:{name}": array for name, array in model.parameters.items()}
-        arrays |= {f"statistic:{name}": array for name, array in model.statistics.items()}
-        arrays |= {f"state:{name}": array for name, array in trainer.state.items()}
-        reached = asdict(compared) if compared else None
-        header = {"steps": trainer.steps, "epochs": finite(history.epochs), "compared": reached}
-        picture = curves(history.epochs, f"{self.config['settings']['net']} on {self.config['data']['name']}")
+        arrays = model.network.arrays() | {f"state:{name}": array for name, array in trainer.state.items()}
+        header = {
+            "steps": trainer.steps,
+            "random": {"seed": trainer.seed, "step": trainer.steps},
+            "epochs": finite(history.epochs),
+            "underway": finite(asdict(history.underway)),
+            "compared": asdict(compared) if compared else None,
+        }
         with uninterrupted():
             storage.save(self.folder / CHECKPOINT, arrays, header)
-            model.save(self.folder / MODEL, extra={"trained_on": self.config["data"]["dtype"]})
-            self._write(METRICS, _as_csv(history))
-            self._write(CURVES, picture)
-            self.saved = len(history)
+            self.steps = trainer.steps
+            if not history.underway.batches:
+                self._save_epoch(model, trainer, history)
+                self.saved = len(history)
+
+    def _save_epoch(self, model: Model, trainer: Trainer, history: History) -> None:
+        with trainer.averaged():
+            extra = {"trained_on": self.config["data"]["dtype"], "epoch": len(history)}
+            if history.best == len(history):
+                model.save(self.folder / MODEL, extra)
+            model.save(self.folder / LAST, extra)
+            first = next(name for name, spec in model.network.specs.items() if len(spec.shape) > 1)
+            weight = {first: np.array(model.parameters[first])}
+        try:
+            (self.folder / FILTERS).mkdir(exist_ok=True)
+        except OSError as error:
+            raise FileError(f"{self.folder / FILTERS}: cannot be made ({error.strerror})") from None
+        storage.save(self.folder / FILTERS / f"{len(history):04}.safetensors", weight, {"epoch": len(history)})
+        self._write(METRICS, _as_csv(history))
+        title = f"{self.config['settings']['net']} on {self.config['data']['name']}"
+        self._write(CURVES, curves(history.epochs, title))
+
+    def best(self, model: Model) -> None:
+        """Give a model the arrays of the best epoch."""
+        arrays, _ = storage.load(self.folder / MODEL)
+        for key, array in arrays.items():
+            model.network[key] = array
 
     def finish(self, results: Mapping[str, Any]) -> None:
         """Write what the run reached."""
@@ -160,32 +205,32 @@ class Run:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Around training: a folder in which no epoch came to be saved is removed."""
+        """Around all that a run does: the folder is its own, and removed where it began and nothing came to be saved.
+
+        Raises:
+            FileError: another process fills the folder.
+        """
+        taken = self._begun or lock(self.folder)
+        for left in self.folder.rglob(".convolve-*.tmp"):  # half a file of a process that was killed
+            left.unlink(missing_ok=True)
         try:
             yield
         finally:
-            if not self.saved:
-                for name in (MODEL, CHECKPOINT, METRICS, CURVES, CONFIG):
-                    (self.folder / name).unlink(missing_ok=True)
-                with suppress(OSError):  # somebody put something into it
-                    self.folder.rmdir()
+            self._give_back(taken)
+
+    def _give_back(self, taken: IO[bytes]) -> None:
+        if self.steps or not self._begun:
+            unlock(taken, remove=False)
+            return
+        for name in (CONFIG, CHECKPOINT):
+            with suppress(OSError):  # a folder that is gone, or not ours to change any more
+                (self.folder / name).unlink(missing_ok=True)
+        unlock(taken, remove=True)
+        with suppress(OSError):  # somebody put something into it
+            self.folder.rmdir()
 
     def _write(self, name: str, text: str) -> None:
-        """A file whole or not at all."""
-        path = self.folder / name
-        temporary = self.folder / f".{name}.{secrets.token_hex(8)}"
-        try:
-            with temporary.open("w", encoding="utf-8", newline="") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError as error:
-            raise FileError(
-                f"{path}: cannot be written ({error.strerror}); make room, or choose another --out"
-            ) from None
-        finally:
-            temporary.unlink(missing_ok=True)
+        storage.write(self.folder / name, text.encode())
 
 
 def check_free(folder: Path) -> None:
@@ -196,7 +241,7 @@ def check_free(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise FileError(f"--out {folder}: is a file; choose another name for the folder of the run")
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(entry.name != LOCK for entry in folder.iterdir()):
         raise FileError(
             f"--out {folder}: is not empty, and nothing is overwritten; choose another folder, or go on with that run "
             "by --resume"
@@ -236,6 +281,16 @@ def slug(text: str) -> str:
     """
     base = re.sub(r"\.(npz|gz|py:net|py)\b", "", text.replace("\\", "/").rpartition("/")[2])
     return re.sub(r"[^\w.]+", "-", base).strip("-.") or "data"
+
+
+def _fits(record: object, cls: type) -> bool:
+    """Whether JSON holds the numbers and words of a dataclass."""
+    names = {f.name for f in fields(cls)}
+    return (
+        isinstance(record, dict)
+        and set(record) == names
+        and all(isinstance(value, (int, float, str)) for value in record.values())
+    )
 
 
 def _metrics(epoch: object) -> bool:

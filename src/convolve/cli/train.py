@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 
 from convolve.cli.doctor import cpu, versions
 from convolve.cli.find import ONNX, load_data, with_test_part
-from convolve.cli.output import Output, count, duration, percent
+from convolve.cli.output import Output, count, duration, megabytes, percent
 from convolve.cli.progress import Display
 from convolve.cli.recipe import BASELINE, RECIPE, chosen_net, default_net, image_size, onnx_net, zoo_net
 from convolve.cli.run import CURVES, METRICS, MODEL, Checkpoint, Reached, Run, check_free, slug
@@ -24,8 +24,9 @@ from convolve.cli.scores import Scores
 from convolve.data.dataset import Dataset, held_out
 from convolve.errors import ConvolveError, DataError, DivergenceError, FileError, ShapeError
 from convolve.model import Model
+from convolve.training.cost import Cost, peak_bytes, predict
 from convolve.training.fit import Callback, History, Progress, fit
-from convolve.training.losses import CrossEntropy
+from convolve.training.losses import CrossEntropy, balanced
 from convolve.training.trainer import Trainer
 from convolve.view.text import table
 
@@ -44,6 +45,11 @@ class Options:
     batch_size: int | None
     rate: float | None
     alone: bool | None
+    average: float | None
+    smoothing: float | None
+    balanced: bool | None
+    patience: int | None
+    save_every: float
     quiet: bool
     as_json: bool
 
@@ -58,6 +64,10 @@ class Settings:
     rate: float
     seed: int
     alone: bool
+    average: float | None
+    smoothing: float
+    balanced: bool
+    patience: int | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,14 +113,15 @@ def train(options: Options) -> None:
     model = _model(parts, settings, options.threads)
     run = old or Run.begin(out, f"{slug(dataset.name)}-{slug(settings.net)}", config)
 
-    checkpoint = run.checkpoint()
     with run.kept(), _explained(run, settings, options.data):
+        checkpoint = run.checkpoint()
         output.head(settings.net)
         output.say(model.summary())
         compared = None
         if not settings.alone and settings.net != BASELINE:
             compared = _compared(model, checkpoint, parts, settings, options.threads, output)
-        history = _train(run, model, checkpoint, parts, settings, compared, output)
+        history, cost = _train(run, model, checkpoint, parts, settings, compared, options.save_every, output)
+        run.best(model)
         scores = Scores.of(model, parts.x_test, parts.y_test, parts.classes)
         reached = Reached(settings.net, model.parameter_count, len(history), history["seconds"][-1], scores.accuracy)
         results = {
@@ -118,10 +129,13 @@ def train(options: Options) -> None:
             "data": config["data"],
             "net": asdict(reached),
             "fully_connected": asdict(compared) if compared else None,
+            "best_epoch": history.best,
             "test": scores.as_dict(),
+            "cost": cost,
             "seconds": time.perf_counter() - began,
         }
         run.finish(results)
+    _say_cost(output, cost, history)
     _say_reached(output, run, [compared, reached] if compared else [reached], scores, time.perf_counter() - began)
     if options.as_json:
         output.give(results)
@@ -134,13 +148,15 @@ def _settings(options: Options, dataset: Dataset, old: Run | None) -> Settings:
     """The options, and defaults for those that nobody gave; where a run is resumed, those that it was begun with."""
     size = options.batch_size or RECIPE.batch_size
     epochs = RECIPE.epochs_for(len(dataset.x_train), size)
-    defaults = Settings(default_net(dataset), epochs, size, RECIPE.optimizer.rate, 0, False)
+    rate, average, smoothing = RECIPE.optimizer.rate, RECIPE.average, RECIPE.smoothing
+    defaults = Settings(default_net(dataset), epochs, size, rate, 0, False, average, smoothing, False, None)
     names = [field.name for field in fields(Settings)]
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if old is None:
         return replace(defaults, **given)
     stored = old.config["settings"]
-    if {name: type(stored.get(name)) for name in names} != {name: type(getattr(defaults, name)) for name in names}:
+    known = get_type_hints(Settings)
+    if stored.keys() != known.keys() or not all(isinstance(stored[name], known[name]) for name in names):
         raise FileError(f"{options.out}: this run was begun by another version of convolve; begin a new one")
     for name, value in given.items():
         if value != stored[name]:
@@ -219,12 +235,14 @@ def _explained(run: Run, settings: Settings, data: str) -> Iterator[None]:
         raise type(error)(f"{error}. {_kept(run, settings)}") from None
     except KeyboardInterrupt:
         on = f" To go on: convolve train {shlex.quote(data)} --out {shlex.quote(str(run.folder))} --resume"
-        raise KeyboardInterrupt(f"Stopped. {_kept(run, settings)}{on if run.saved else ''}") from None
+        raise KeyboardInterrupt(f"Stopped. {_kept(run, settings)}{on if run.steps else ''}") from None
 
 
 def _kept(run: Run, settings: Settings) -> str:
-    if not run.saved:
+    if not run.steps:
         return "Nothing is kept, as no epoch was whole."
+    if not run.saved:
+        return f"{run.folder} holds a checkpoint within the first epoch of {settings.epochs}."
     return f"{run.folder} holds the model after epoch {run.saved} of {settings.epochs}."
 
 
@@ -249,7 +267,8 @@ def _compared(
     output.head(f"{name}, fully connected")
     history = History()
     try:
-        _fit(other, _trainer(other, RECIPE.optimizer.rate, settings.seed), parts, settings, history, output)
+        trainer = Trainer(other.network, CrossEntropy(), RECIPE.optimizer, settings.seed)
+        _fit(other, trainer, parts, settings, history, output)
     except DivergenceError as error:
         raise DivergenceError(f"{name}, the fully-connected net: {error}. Leave it out by --alone") from None
     accuracy = Scores.of(other, parts.x_test, parts.y_test, parts.classes).accuracy
@@ -263,30 +282,51 @@ def _train(
     parts: Parts,
     settings: Settings,
     compared: Reached | None,
+    save_every: float,
     output: Output,
-) -> History:
-    """Train the net that was asked for, and save it after each epoch."""
-    trainer = _trainer(model, settings.rate, settings.seed)
+) -> tuple[History, dict[str, float | int | None]]:
+    """Train the net that was asked for, and save it after each epoch and every few minutes; what that cost."""
+    loss = _loss(parts, settings)
+    optimizer = replace(RECIPE.optimizer, rate=settings.rate)
+    trainer = Trainer(model.network, loss, optimizer, settings.seed, settings.average)
     history = History()
+    size = settings.batch_size
     output.head(settings.net)
+    expected = predict(trainer, parts.x, parts.y, size, len(parts.x_validation))
     if checkpoint:
         checkpoint.fill(model)
-        history.epochs.extend(checkpoint.epochs)
-        size = settings.batch_size
+        history = checkpoint.history
         trainer.resume(checkpoint.state, checkpoint.steps, parts.x[:size], parts.y[:size])
         run.save(model, trainer, history, compared)  # the machine may have stopped between two of its files
-        output.say(f"going on after epoch {len(history)} of {settings.epochs}\n")
+        output.say(f"going on after epoch {len(history)} of {settings.epochs}{_within(history, parts, size)}\n")
+    _say_expected(output, expected, settings.epochs - len(history))
+    saved = time.monotonic()
 
     def save(progress: Progress) -> None:
-        if progress.epoch_done:
+        nonlocal saved
+        late = time.monotonic() - saved >= save_every * 60
+        if progress.epoch_done or (late and history.underway.samples < len(parts.x)):
             run.save(model, trainer, history, compared)
+            saved = time.monotonic()
 
     _fit(model, trainer, parts, settings, history, output, (save,))
-    return history
+    reached = np.diff([0.0, *history["seconds"]])
+    return history, {
+        "expected_epoch_seconds": expected.epoch_seconds,
+        "epoch_seconds": float(np.median(reached)),
+        "expected_peak_bytes": expected.peak_bytes,
+        "peak_bytes": peak_bytes(),
+    }
 
 
-def _trainer(model: Model, rate: float, seed: int) -> Trainer:
-    return Trainer(model.network, CrossEntropy(), replace(RECIPE.optimizer, rate=rate), seed)
+def _within(history: History, parts: Parts, size: int) -> str:
+    batches = -(-len(parts.x) // size)
+    return f", {history.underway.batches / batches:.0%} into the next" if history.underway.batches else ""
+
+
+def _loss(parts: Parts, settings: Settings) -> CrossEntropy:
+    weights = balanced(parts.y, len(parts.classes)) if settings.balanced else None
+    return CrossEntropy(settings.smoothing, weights)
 
 
 def _fit(
@@ -316,6 +356,7 @@ def _fit(
             validate,
             settings.seed,
             history,
+            settings.patience,
         )
 
 
@@ -330,6 +371,24 @@ def _say_found(output: Output, dataset: Dataset, parts: Parts, without_test: boo
         f"{len(parts.x):,} images to learn from, {len(parts.x_validation):,} to watch (validation), "
         f"{len(parts.x_test):,} for the end (test)"
     )
+
+
+def _say_expected(output: Output, cost: Cost, epochs: int) -> None:
+    memory = f"; {megabytes(cost.peak_bytes)} of memory at most" if cost.peak_bytes else ""
+    output.say(
+        f"expected: {duration(cost.epoch_seconds)} an epoch, {duration(epochs * cost.epoch_seconds)} for "
+        f"{count(epochs, 'epoch')}{memory}\n"
+    )
+
+
+def _say_cost(output: Output, cost: dict[str, float | int | None], history: History) -> None:
+    took, expected = cost["epoch_seconds"], cost["expected_epoch_seconds"]
+    assert took is not None
+    assert expected is not None
+    output.say(f"\nit took {duration(took)} an epoch ({duration(expected)} expected)")
+    if cost["peak_bytes"] and cost["expected_peak_bytes"]:
+        output.say(f"and {megabytes(cost['peak_bytes'])} at most ({megabytes(cost['expected_peak_bytes'])} expected)")
+    output.say(f"the best epoch by the validation images is {history.best} of {len(history)}: that is {MODEL}")
 
 
 def _say_reached(output: Output, run: Run, nets: list[Reached], scores: Scores, seconds: float) -> None:
