@@ -504,6 +504,14 @@ def test_views_and_pieces_of_values() -> None:
     )
 
 
+@pytest.mark.parametrize("axes", [None, 0, 1, (0, 2)])
+def test_one_channel_of_several_is_reduced(axes: Any) -> None:
+    x, y = normal((3, 5, 4)), normal((3, 5, 1))
+    channel = ops.cut(leaf("input", "x", x.shape), 2, 1, 2)
+    product = channel * leaf("input", "y", y.shape)
+    check([ops.sum(product, axes), ops.max(product, axes), ops.sum(channel, axes)], {"x": x, "y": y})
+
+
 def test_branches_write_to_their_places_at_once() -> None:
     """No copies, and no waiting for each other; what reads a neighbour waits for it."""
     x = leaf("input", "x", (3, 40, 40, 3))

@@ -112,12 +112,15 @@ class Reduce(Op):
 
     def _dimensions(self, inputs: Sequence[Buffer | float], shape: Shape) -> list[Dimension]:
         strides = [aligned_strides(b, shape) for b in inputs if isinstance(b, Buffer)]
-        return joined(
+        dims = joined(
             [
                 Dimension(n, along, i in self.axes)
                 for i, (n, along) in enumerate(zip(shape, zip(*strides, strict=True), strict=True))
             ]
         )
+        if dims and builtins.max(dims[-1].strides) > 1:  # one channel of several: a run of vectors is one element long
+            dims.append(Dimension(1, (0,) * len(strides), False))
+        return dims
 
     def _over_panels(self, group: Group, low: Lowering) -> bool:
         """A sum over all of filter gradients may include their empty lanes: they hold zeros."""
