@@ -18,6 +18,7 @@ GROUPS = {
     "peers": "peers",
     "onnx": "onnx",
     "browser": "browser",
+    "extras": "extras",
 }
 TESTS = Path(__file__).parent
 

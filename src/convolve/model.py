@@ -22,7 +22,7 @@ from convolve.onnx.export import DType, Layout, export_onnx
 from convolve.ops.softmax import Softmax
 from convolve.page.opening import PORT, open_page, subject
 from convolve.source import Rows, Source, batch
-from convolve.storage import describe, restore
+from convolve.storage import describe, dumps, loads, restore
 from convolve.storage import load as load_file
 from convolve.storage import save as save_file
 from convolve.training import losses, optim
@@ -516,6 +516,10 @@ class Model:
         """Write the model to a safetensors file, whole or not at all. Equal models are equal files."""
         save_file(path, self.network.arrays(), self._header(extra))
 
+    def to_bytes(self, extra: dict[str, Any] | None = None) -> bytes:
+        """What `save` writes. `load` reads it."""
+        return dumps(self.network.arrays(), self._header(extra))
+
     def export_onnx(
         self,
         path: str | Path,
@@ -618,13 +622,14 @@ def _shape(x: Any) -> Shape:
     return tuple(x.shape) if isinstance(x, Source) else np.shape(x)
 
 
-def load(path: str | Path, threads: int | None = None) -> Model:
-    """A model from a file that `Model.save` wrote.
+def load(source: str | Path | bytes, threads: int | None = None) -> Model:
+    """A model from a file that `Model.save` wrote, or from its contents.
 
     Raises:
         FileError: the file is missing, damaged, of another version, or its tensors do not fit its net.
     """
-    tensors, header = load_file(path)
+    path = "the model's bytes" if isinstance(source, bytes) else source
+    tensors, header = loads(source) if isinstance(source, bytes) else load_file(source)
     try:
         return Model._restored(header, tensors, threads)
     except KeyError as error:

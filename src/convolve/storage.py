@@ -421,7 +421,7 @@ class _Recorder(Scope):
     calls: list[_Applied] = field(default_factory=list)
 
     def apply(self, layer: Layer, *inputs: Value) -> Value:
-        kept, shape = self.recorded(layer, self._name(layer), inputs)
+        kept, shape = self.recorded(layer, self.name(layer), inputs)
         result = leaf("call", "", shape)
         self.calls.append(_Applied(layer, kept, inputs, result))
         return result

@@ -167,6 +167,42 @@ def test_a_class_that_is_nowhere_and_seen_nowhere_costs_nothing() -> None:
     assert value < 1e-3
 
 
+WEIGHED = [case for case in CASES if case.target is not labels and not isinstance(case.loss, losses.Dice)]
+WEIGHED = [case for case in WEIGHED if getattr(case.loss, "class_weights", None) is None]
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+@pytest.mark.parametrize("case", WEIGHED, ids=str)
+def test_a_weighted_loss_is_the_mean_of_weighted_terms(case: Case, rank: int) -> None:
+    """Each row of the last axis has a weight: what it costs alone, times that."""
+    x, y = numbers(rank, case.channels).astype(np.float64), case.target(rank, case.channels).astype(np.float64)
+    weights = np.random.default_rng(1).random((*x.shape[:-1], 1))
+    whole = Case(losses.Weighted(case.loss), case.definition, case.channels, case.target)
+    given = np.concatenate([y, weights], -1).astype(np.float32)
+    costs = [
+        case.definition(case.loss, x[row][None], y[row][None]) * weights[row].item()
+        for row in np.ndindex(*x.shape[:-1])
+    ]
+    value, gradient = graph(whole, x, given)
+    feeds = {"x": x, "y": given}
+    found, slopes = evaluate([value, gradient], feeds)
+    assert float(found) == pytest.approx(np.mean(costs), rel=1e-5)
+    np.testing.assert_allclose(slopes, central_differences(value, "x", feeds), rtol=1e-6, atol=1e-9)
+    x = x.astype(np.float32)
+    check(graph(whole, x, given), {"x": x, "y": given})
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [(losses.dice(), "dice is no mean over samples"), (losses.cross_entropy(0.0, (1, 2)), "class_weights or weights")],
+    ids=str,
+)
+def test_what_cannot_be_weighted_says_so(loss: Loss, words: str) -> None:
+    x, y = leaf("input", "x", (3, 2)), leaf("input", "y", (3, 3))
+    with pytest.raises(ConvolveError, match=words):
+        losses.Weighted(loss)(x, y)
+
+
 def test_losses_are_values() -> None:
     """They are part of the keys of programs."""
     assert losses.cross_entropy(0.1, [1, 2]) == losses.cross_entropy(0.1, np.array([1.0, 2.0]))

@@ -256,7 +256,7 @@ class Scope:
 
     def apply(self, layer: Layer, *inputs: Value) -> Value:
         """Build an inner layer, named after its kind and its turn unless it has a name."""
-        path = self._name(layer)
+        path = self.name(layer)
         inner = Scope(self.construction, path, set(), self.depth + 1)
         place = len(self.construction.rows)
         try:
@@ -280,7 +280,8 @@ class Scope:
             return net.results(self, *inputs)
         return {"output": self.apply(net, *(v for v in inputs if isinstance(v, Value)))}
 
-    def _name(self, layer: Layer) -> str:
+    def name(self, layer: Layer) -> str:
+        """The path of an inner layer: its own name, or its kind and its turn. Each call is a layer more."""
         if layer.name:
             name = layer.name
             if not re.fullmatch(r"[A-Za-z0-9_-]+", name):

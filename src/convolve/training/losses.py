@@ -53,7 +53,15 @@ class Loss:
 
     def __call__(self, output: Value, target: Value) -> Value:
         """The mean loss of a batch, one number."""
-        raise NotImplementedError
+        return ops.mean(self.terms(output, target))
+
+    def terms(self, output: Value, target: Value) -> Value:
+        """What the loss is the mean of, (batch, *spatial, 1 or channels): `Weighted` weighs them.
+
+        Raises:
+            ConvolveError: the loss is no such mean.
+        """
+        raise ConvolveError(f"{self.name} is no mean over samples, so that these cannot be weighted: use another loss")
 
 
 @dataclass(frozen=True)
@@ -116,6 +124,14 @@ class CrossEntropy(Loss):
                 total = ops.where(ops.greater(weight, 0.0), weight, math.inf)
         return -ops.sum(wanted * ops.log_softmax(output)) / total
 
+    def terms(self, output: Value, target: Value) -> Value:
+        """A term a row; `target` are probabilities. Class weights are not known here: make them weights of samples."""
+        if self.class_weights is not None:
+            raise ConvolveError("cross_entropy: give class_weights or weights of samples, not both; multiply them")
+        _take_logits(self, output)
+        wanted = target * (1 - self.smoothing) + self.smoothing / output.shape[-1]
+        return ops.reshape(-ops.sum(wanted * ops.log_softmax(output), -1), (*output.shape[:-1], 1))
+
 
 @dataclass(frozen=True)
 class BinaryCrossEntropy(Loss):
@@ -143,14 +159,14 @@ class BinaryCrossEntropy(Loss):
             )
         return "shares"
 
-    def __call__(self, output: Value, target: Value) -> Value:
+    def terms(self, output: Value, target: Value) -> Value:
         _take_logits(self, output)
         positive = ops.softplus(-output)
         given = self.positive_weight
         if given != 1:
             weight = ops.constant(given) if isinstance(given, float) else ops.vector(given)
             positive = positive * (target * (weight - 1.0) + 1.0)
-        return ops.mean((1.0 - target) * output + positive)
+        return (1.0 - target) * output + positive
 
 
 @dataclass(frozen=True)
@@ -159,8 +175,8 @@ class MeanSquaredError(Loss):
 
     name: ClassVar[str] = "mse"
 
-    def __call__(self, output: Value, target: Value) -> Value:
-        return ops.mean(ops.square(output - target))
+    def terms(self, output: Value, target: Value) -> Value:
+        return ops.square(output - target)
 
 
 @dataclass(frozen=True)
@@ -169,8 +185,8 @@ class MeanAbsoluteError(Loss):
 
     name: ClassVar[str] = "mae"
 
-    def __call__(self, output: Value, target: Value) -> Value:
-        return ops.mean(ops.absolute(output - target))
+    def terms(self, output: Value, target: Value) -> Value:
+        return ops.absolute(output - target)
 
 
 @dataclass(frozen=True)
@@ -187,10 +203,10 @@ class Huber(Loss):
         if not 0 < self.delta < math.inf:
             raise ConvolveError(f"huber: delta must be positive. Received: delta={self.delta!r}")
 
-    def __call__(self, output: Value, target: Value) -> Value:
+    def terms(self, output: Value, target: Value) -> Value:
         size = ops.absolute(output - target)
         near = ops.minimum(size, self.delta)
-        return ops.mean(near * (size - near * 0.5))
+        return near * (size - near * 0.5)
 
 
 @dataclass(frozen=True)
@@ -224,6 +240,29 @@ class Dice(Loss):
         places = tuple(range(len(output.shape) - 1))
         common, all_found, all_true = (ops.sum(v, places) for v in (found * shares, found, shares))
         return 1.0 - ops.mean((common * 2.0 + self.epsilon) / (all_found + all_true + self.epsilon))
+
+
+@dataclass(frozen=True)
+class Weighted(Loss):
+    """A loss whose samples weigh differently: mean of  weight * term  over the terms of `loss`.
+
+    Targets are those of `loss` (probabilities in place of labels) with the weight behind them, (batch, *spatial,
+    channels + 1), so that a position may have a weight of its own; with weights of mean 1 the loss keeps its size.
+
+    >>> import numpy as np
+    >>> from convolve.graph import evaluate
+    >>> output, target = (leaf("input", name, (2, k)) for name, k in (("x", 1), ("y", 2)))
+    >>> given = {"x": np.zeros((2, 1)), "y": np.array([[3.0, 0.5], [1.0, 1.5]])}
+    >>> evaluate([Weighted(mse())(output, target)], given)  # (0.5 * 9 + 1.5 * 1) / 2
+    [array(3.)]
+    """
+
+    name: ClassVar[str] = "weighted"
+    loss: Loss = MeanSquaredError()
+
+    def terms(self, output: Value, target: Value) -> Value:
+        axis, last = len(target.shape) - 1, target.shape[-1] - 1
+        return self.loss.terms(output, ops.cut(target, axis, 0, last)) * ops.cut(target, axis, last, last + 1)
 
 
 cross_entropy = CrossEntropy

@@ -66,7 +66,7 @@ class Writer(Scope):
     draft: Draft = field(kw_only=True)
 
     def apply(self, layer: Layer, *inputs: Value) -> Value:
-        path, draft = self._name(layer), self.draft
+        path, draft = self.name(layer), self.draft
         for value in inputs:
             self._write(value, self.path)
         known = WRITERS.get(type(layer))
