@@ -33,6 +33,7 @@ from convolve.training.optim import Optimizer
 from convolve.training.schedule import Schedule
 from convolve.training.trainer import Trainer
 from convolve.view.explain import Explanation, explain
+from convolve.view.html import table_of
 from convolve.view.summary import Summary, summarise
 
 PREDICT_BYTES = 256 * 1024 * 1024
@@ -138,6 +139,12 @@ class Model:
     def __repr__(self) -> str:
         shapes = f"input_shape={self.input_shape}, output_shape={self.output_shape}"
         return f"Model({shapes}, {self.parameter_count:,} parameters)"
+
+    def _repr_html_(self) -> str | None:
+        """The table of layers, as notebooks show it; None where sizes are known only when the net is called."""
+        if any(isinstance(n, str) for n in self.network.ports[0].shape[1:]):
+            return None
+        return table_of(self.summary(), "Model")
 
     # using it
 

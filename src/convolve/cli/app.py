@@ -220,6 +220,7 @@ def predict(**options: Any) -> None:
 @click.argument("model", metavar="MODEL|NAME")
 @_shared
 @click.option("--audit", is_flag=True, help="For each layer the rule that its padding comes from.")
+@click.option("--svg", metavar="OUT.svg", help="Draw the net for a document instead: layers, shapes, branches.")
 def summary(**options: Any) -> None:
     """List the layers of a net and what they cost.
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from convolve import zoo
 from convolve.cli.find import find_model, find_net
 from convolve.cli.output import Output
+from convolve.errors import ConvolveError
+from convolve.storage import write
+from convolve.view.drawing import drawing
 from convolve.view.summary import summarise
 
 
-def summary(model: str, audit: bool, quiet: bool, as_json: bool) -> None:
-    """Print a net's table of layers."""
+def summary(model: str, audit: bool, svg: str | None, quiet: bool, as_json: bool) -> None:
+    """Print a net's table of layers, or draw it into a file."""
     output = Output(quiet, as_json)
+    if svg is not None:
+        _draw(model, svg, output)
+        return
     if model in zoo.NETS:
         entry = zoo.NETS[model]
         found = summarise(entry.make(), entry.input_shape, audit)
@@ -20,6 +28,18 @@ def summary(model: str, audit: bool, quiet: bool, as_json: bool) -> None:
         output.give(found.as_dict())
     else:
         output.result(found)
+
+
+def _draw(model: str, svg: str, output: Output) -> None:
+    if Path(svg).suffix.lower() != ".svg":
+        raise ConvolveError(f"--svg names the file to write, whose name ends in .svg. Received: {svg}")
+    found = find_net(model)
+    picture = drawing(found.model.network, Path(found.name).stem).encode()
+    write(svg, picture)
+    if output.json:
+        output.give({"file": svg, "bytes": len(picture)})
+    else:
+        output.say(f"{svg}: {len(picture) / 1e3:.0f} kB")
 
 
 def explain(model: str, batch_size: int, training: bool, threads: int | None, quiet: bool, as_json: bool) -> None:

@@ -90,6 +90,16 @@ class Anatomy:
         self._collect(row.output.inputs, found, set())
         return tuple(found)
 
+    def own(self, row: layers.Row) -> list[Value]:
+        """The values that a layer's own ops make, its result first."""
+        found, stack = {row.output.serial: row.output}, [] if passes(row) else list(row.output.inputs)
+        while stack:
+            value = stack.pop()
+            if value.serial not in self.known and value.serial not in found:
+                found[value.serial] = value
+                stack.extend(value.inputs)
+        return list(found.values())
+
     def frontier(self, value: Value) -> list[Value]:
         """What a value is a pointwise function of: results of layers, and of a layer's own ops that are not pointwise.
 

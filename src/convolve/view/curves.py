@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from convolve.view.svg import BLUE, GRID, INK, ORANGE, PALE, document, element, line, text
 
 Epochs = Sequence[Mapping[str, float]]
 """What each epoch reached; the names used are loss, accuracy, validation_loss and validation_accuracy."""
@@ -14,14 +15,13 @@ WIDTH, HEIGHT = 900, 400
 LEFT, GAP, TOP, BOTTOM = 70, 90, 90, 60
 PANEL_WIDTH = (WIDTH - LEFT - GAP - 30) // 2
 PANEL_HEIGHT = HEIGHT - TOP - BOTTOM
-INK, PALE, GRID = "#222222", "#666666", "#dddddd"
 MOST_DOTS = 40
 """Epochs up to which each has a dot on its curve."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A series of a panel: colours that colour-blind eyes tell apart (Okabe and Ito, 2008), strokes that differ."""
+    """A series of a panel: colours and strokes that differ."""
 
     key: str
     label: str
@@ -42,8 +42,8 @@ class Panel:
 
 
 def _panel(key: str, title: str, scale: float = 1.0, unit: str = "", top: float | None = None) -> Panel:
-    training = Curve(key, "training", "#0072b2", "none")
-    validation = Curve(f"validation_{key}", "validation", "#d55e00", "7 4")
+    training = Curve(key, "training", BLUE, "none")
+    validation = Curve(f"validation_{key}", "validation", ORANGE, "7 4")
     return Panel(title, (training, validation), scale, unit, top)
 
 
@@ -59,24 +59,10 @@ def curves(epochs: Epochs, title: str) -> str:
     >>> picture.startswith("<svg") and "dots &amp; crosses" in picture
     True
     """
-    parts = [
-        element("title", {"id": "title"}, title),
-        element("desc", {"id": "description"}, _in_words(epochs)),
-        element("rect", {"width": WIDTH, "height": HEIGHT, "fill": "#ffffff"}),
-        _text(LEFT, 36, title, size=18, weight="bold"),
-    ]
+    parts: list[str] = [text(LEFT, 36, title, size=18, weight="bold")]
     for number, panel in enumerate(PANELS):
         parts.append(_drawn(panel, epochs, LEFT + number * (PANEL_WIDTH + GAP)))
-    attributes = {
-        "xmlns": "http://www.w3.org/2000/svg",
-        "viewBox": f"0 0 {WIDTH} {HEIGHT}",
-        "width": WIDTH,
-        "height": HEIGHT,
-        "role": "img",
-        "aria-labelledby": "title description",
-        "font-family": "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif",
-    }
-    return element("svg", attributes, Markup("\n" + "\n".join(parts) + "\n")) + "\n"
+    return document(WIDTH, HEIGHT, title, _in_words(epochs), parts)
 
 
 def _drawn(panel: Panel, epochs: Epochs, left: float) -> str:
@@ -95,22 +81,22 @@ def _drawn(panel: Panel, epochs: Epochs, left: float) -> str:
     def y(value: float) -> float:
         return TOP + PANEL_HEIGHT * (1 - (value - low) / (high - low))
 
-    parts = [_text(left, TOP - 22, panel.title, size=14, weight="bold")]
+    parts = [text(left, TOP - 22, panel.title, size=14, weight="bold")]
     for value in heights:
         at = y(value)
-        parts.append(_line(left, at, left + PANEL_WIDTH, at, GRID))
-        parts.append(_text(left - 10, at + 4, f"{value:g}", anchor="end", colour=PALE))
+        parts.append(line(left, at, left + PANEL_WIDTH, at, GRID))
+        parts.append(text(left - 10, at + 4, f"{value:g}", anchor="end", colour=PALE))
     for epoch in sorted({max(1, round(t)) for t in ticks(1, max(2, last)) if t <= last}):
-        parts.append(_text(x(epoch), TOP + PANEL_HEIGHT + 20, str(epoch), anchor="middle", colour=PALE))
-    parts.append(_line(left, TOP + PANEL_HEIGHT, left + PANEL_WIDTH, TOP + PANEL_HEIGHT, INK))
+        parts.append(text(x(epoch), TOP + PANEL_HEIGHT + 20, str(epoch), anchor="middle", colour=PALE))
+    parts.append(line(left, TOP + PANEL_HEIGHT, left + PANEL_WIDTH, TOP + PANEL_HEIGHT, INK))
     middle = left + PANEL_WIDTH / 2
-    parts.append(_text(middle, TOP + PANEL_HEIGHT + 42, "epoch", anchor="middle", colour=PALE))
+    parts.append(text(middle, TOP + PANEL_HEIGHT + 42, "epoch", anchor="middle", colour=PALE))
     shown = [(curve, points) for curve, points in found.items() if points]
     for number, (curve, points) in enumerate(shown):
         parts.append(_curve(curve, [(x(e), y(v)) for e, v in points], dots=len(epochs) <= MOST_DOTS))
         start = left + PANEL_WIDTH - 115 * (len(shown) - number) + 20
-        parts.append(_line(start, TOP - 27, start + 24, TOP - 27, curve.colour, 2.5, curve.dashes))
-        parts.append(_text(start + 30, TOP - 22, curve.label))
+        parts.append(line(start, TOP - 27, start + 24, TOP - 27, curve.colour, 2.5, curve.dashes))
+        parts.append(text(start + 30, TOP - 22, curve.label))
     return "\n".join(parts)
 
 
@@ -145,11 +131,11 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 def _curve(curve: Curve, points: Sequence[tuple[float, float]], dots: bool) -> str:
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     stroke = {"fill": "none", "stroke": curve.colour, "stroke-width": 2.5, "stroke-linejoin": "round"}
-    line = element("polyline", {"points": path, **stroke, "stroke-dasharray": curve.dashes})
+    drawn = element("polyline", {"points": path, **stroke, "stroke-dasharray": curve.dashes})
     if not dots:
-        return line
+        return drawn
     marks = (element("circle", {"cx": f"{x:.1f}", "cy": f"{y:.1f}", "r": 3.5, "fill": curve.colour}) for x, y in points)
-    return line + "".join(marks)
+    return drawn + "".join(marks)
 
 
 def _in_words(epochs: Epochs) -> str:
@@ -163,39 +149,3 @@ def _in_words(epochs: Epochs) -> str:
                 name = f"{curve.label} {curve.key.removeprefix('validation_')}"
                 words.append(f"{name} from {begin:.4g}{panel.unit} to {end:.4g}{panel.unit}")
     return f"Curves over {len(epochs)} epochs: {'; '.join(words) or 'nothing yet'}."
-
-
-class Markup(str):
-    """Text that is SVG already."""
-
-    __slots__ = ()
-
-
-def element(name: str, attributes: Mapping[str, object], content: str = "") -> Markup:
-    """An XML element; its attributes and its content, unless that is `Markup`, are escaped.
-
-    >>> element("text", {"x": 1}, "a < b")
-    '<text x="1">a &lt; b</text>'
-    """
-    written = "".join(f' {key}="{_escaped(str(value))}"' for key, value in attributes.items())
-    inner = content if isinstance(content, Markup) else _escaped(content)
-    return Markup(f"<{name}{written}>{inner}</{name}>" if inner else f"<{name}{written}/>")
-
-
-def _escaped(text: str) -> str:
-    """Without the characters that XML gives a meaning to, and those that it does not allow."""
-    allowed = re.sub("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
-    return allowed.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
-
-
-def _text(
-    x: float, y: float, content: str, size: int = 13, anchor: str = "start", colour: str = INK, weight: str = "normal"
-) -> str:
-    attributes = {"x": f"{x:.1f}", "y": f"{y:.1f}", "font-size": size, "fill": colour}
-    placed = attributes | {"text-anchor": anchor, "font-weight": weight}
-    return element("text", placed, content)
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float = 1.0, dashes: str = "none") -> str:
-    ends = {"x1": f"{x1:.1f}", "y1": f"{y1:.1f}", "x2": f"{x2:.1f}", "y2": f"{y2:.1f}"}
-    return element("line", {**ends, "stroke": colour, "stroke-width": width, "stroke-dasharray": dashes})

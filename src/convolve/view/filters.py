@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from convolve import layers
 from convolve.errors import ConvolveError
 from convolve.graph import Leaf, Value
 from convolve.network import Network
@@ -97,7 +98,7 @@ def filters(network: Network, layer: str, anatomy: Anatomy | None = None) -> Fil
     (8, 3, 3, 3)
     """
     anatomy = anatomy or Anatomy(network)
-    found = _product(anatomy, anatomy.row(layer).output)
+    found = _product(anatomy, anatomy.row(layer))
     weight = _weight(network, found.inputs[1]) if found else None
     if found is None or weight is None:
         having = ", ".join(with_filters(anatomy)) or "none"
@@ -115,7 +116,7 @@ def with_filters(anatomy: Anatomy) -> list[str]:
     """The layers that have filters, in order; of blocks, the layers in them."""
     found = []
     for path, row in anatomy.rows.items():
-        product = _product(anatomy, row.output) if anatomy.known[row.output.serial] == path else None
+        product = _product(anatomy, row) if anatomy.known[row.output.serial] == path else None
         if product and _weight(anatomy.network, product.inputs[1]) is not None:
             found.append(path)
     return found
@@ -148,16 +149,9 @@ def compare(before: Network, after: Network) -> list[Change]:
     return changes
 
 
-def _product(anatomy: Anatomy, value: Value) -> Value | None:
+def _product(anatomy: Anatomy, row: layers.Row) -> Value | None:
     """The convolution among a layer's own ops, where there is one alone."""
-    found, stack, seen = [], [value], {value.serial}
-    while stack:
-        inner = stack.pop()
-        if isinstance(inner.op, (Convolution, InputGradient)):
-            found.append(inner)
-        fresh = [v for v in inner.inputs if v.serial not in anatomy.known and v.serial not in seen]
-        seen |= {v.serial for v in fresh}
-        stack.extend(fresh)
+    found = [value for value in anatomy.own(row) if isinstance(value.op, (Convolution, InputGradient))]
     return found[0] if len(found) == 1 else None
 
 

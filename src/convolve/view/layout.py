@@ -7,6 +7,7 @@ there. An edge that passes rows takes a lane of its own, so that no edge runs th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,8 +17,11 @@ import numpy as np
 from convolve import layers
 from convolve.graph import Shape
 from convolve.network import Network
+from convolve.ops.convolution import Convolution, InputGradient
+from convolve.ops.pool import Pool
 from convolve.view.anatomy import INPUT, Anatomy, passes
 from convolve.view.summary import Row, described
+from convolve.view.text import by
 
 LONG = 24
 """Layers from which on repeats are folded."""
@@ -39,6 +43,12 @@ class Place:
     output_shape: Shape
     summary: Row | None
     """What the summary says; None of the input."""
+    detail: str = ""
+    """What its window is like: kernel, and stride, dilation and groups where these are not 1."""
+    followers: tuple[str, ...] = ()
+    """Kinds of the norms, activations and dropout behind it that share its place."""
+    own_parameters: int = 0
+    """Those of the layer and of what shares its place, without those of layers in it."""
 
     @property
     def dense_multiply_adds(self) -> int:
@@ -90,11 +100,15 @@ class Layout:
         return asdict(self) | {"places": places}
 
 
-def layout(network: Network, fold: bool | None = None, anatomy: Anatomy | None = None) -> Layout:
+def layout(
+    network: Network, fold: bool | None = None, together: bool = False, anatomy: Anatomy | None = None
+) -> Layout:
     """Find a place for every layer of a network.
 
     Args:
         fold: blocks that come again, or not; by default where the net is long.
+        together: let norms, activations and dropout share the place of the layer before them, whose only readers
+            they are.
         anatomy: of the network, where it is at hand.
     """
     anatomy = anatomy or Anatomy(network)
@@ -106,10 +120,13 @@ def layout(network: Network, fold: bool | None = None, anatomy: Anatomy | None =
         for layer, sources in reads.items()
         if layer not in stands_for
     }
+    followers: dict[str, tuple[str, ...]] = {}
+    if together:
+        shown, followers = _joined(anatomy, shown, folds)
     cells = _cells(shown)
     edges, columns = _edges(shown, cells)
     return Layout(
-        places=tuple(_place(anatomy, layer, *cells[layer]) for layer in cells),
+        places=tuple(_place(anatomy, layer, *cells[layer], followers.get(layer, ())) for layer in cells),
         edges=tuple(edges),
         folds=tuple(folds),
         rows=1 + max(row for row, _ in cells.values()),
@@ -117,14 +134,43 @@ def layout(network: Network, fold: bool | None = None, anatomy: Anatomy | None =
     )
 
 
-def _place(anatomy: Anatomy, layer: str, row: int, column: int) -> Place:
+def _place(anatomy: Anatomy, layer: str, row: int, column: int, followers: tuple[str, ...]) -> Place:
     if layer == INPUT:
         shape = anatomy.forward.input.shape[1:]
         return Place(INPUT, "Input", row, column, shape, shape, None)
     built = anatomy.row(layer)
     made = described(built, anatomy.fields)
     read = built.inputs[0].shape[1:] if built.inputs else ()
-    return Place(layer, made.kind, row, column, read, made.output_shape, made)
+    return Place(
+        layer=layer,
+        kind=made.kind,
+        row=row,
+        column=column,
+        input_shape=read,
+        output_shape=made.output_shape,
+        summary=made,
+        detail=_detail(anatomy, built),
+        followers=tuple(anatomy.rows[name].layer.title() for name in followers),
+        own_parameters=sum(
+            described(anatomy.rows[name], anatomy.fields).parameters
+            for name in (layer, *followers)
+            if not _holds(name, anatomy.rows)
+        ),
+    )
+
+
+def _detail(anatomy: Anatomy, row: layers.Row) -> str:
+    """The window among a layer's own ops."""
+    for value in anatomy.own(row):
+        op = value.op
+        if isinstance(op, (Convolution, InputGradient, Pool)) and op.window.rank:
+            window, groups = op.window, getattr(op, "groups", 1)
+            said = [by(window.kernel)]
+            for name, numbers in (("stride", window.stride), ("dilation", window.dilation)):
+                if set(numbers) != {1} and not (isinstance(op, Pool) and numbers == window.kernel):
+                    said.append(f"{name} {numbers[0] if len(set(numbers)) == 1 else by(numbers)}")
+            return ", ".join([*said, *([f"{groups} groups"] if groups > 1 else [])])
+    return ""
 
 
 # what reads what
@@ -171,6 +217,27 @@ def _finished(rows: Mapping[str, layers.Row]) -> Iterator[str]:
 
 def _holds(path: str, rows: Mapping[str, layers.Row]) -> bool:
     return any(other.startswith(f"{path}.") for other in rows)
+
+
+def _joined(
+    anatomy: Anatomy, reads: Mapping[str, tuple[str, ...]], folds: Sequence[Fold]
+) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
+    """Layers without those that only follow one, and who follows whom."""
+    block = {layer: number for number, fold in enumerate(folds) for layer in fold.shown}
+    readers = Counter(name for sources in reads.values() for name in sources)
+    leader: dict[str, str] = {}
+    kept: dict[str, tuple[str, ...]] = {}
+    for layer, sources in reads.items():
+        row = anatomy.rows[layer]
+        first = sources[0]
+        alone = len(sources) == 1 and first != INPUT and readers[first] == 1 and block.get(first) == block.get(layer)
+        pointwise = passes(row) or anatomy.function_of(row) is not None
+        if alone and pointwise and row.output.shape == anatomy.rows[first].output.shape:
+            leader[layer] = leader.get(first, first)
+        else:
+            kept[layer] = tuple(dict.fromkeys(leader.get(name, name) for name in sources))
+    followers = {name: tuple(layer for layer in leader if leader[layer] == name) for name in set(leader.values())}
+    return kept, followers
 
 
 # repeats
