@@ -148,12 +148,18 @@ class Model:
 
     # using it
 
-    def predict(self, x: Any, batch_size: int | None = None, augment: Sequence[Augmentation] = ()) -> Any:
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        augment: Sequence[Augmentation] = (),
+        targets: losses.Targets | None = None,
+    ) -> Any:
         """The net's output (n, ...) for x (n, *input_shape), an array or a `convolve.source.Source`.
 
         With `augment`, flips and shifts, each sample is seen in several ways (`convolve.augment.Views`) and the outputs
-        are averaged: where the model knows names of classes, their probabilities, given as logarithms in place of the
-        net's logits.
+        are averaged. `targets` is what the net was trained to give (see `convolve.losses`): of "classes" and "shares"
+        the probabilities are averaged, and given as logits; by default of classes where the model knows their names.
 
         An imported net takes x as its file says, a dict of arrays by name where it has several inputs; several outputs
         are a dict by name. A file for batches of one size takes any number of such batches.
@@ -163,7 +169,7 @@ class Model:
             DataError: x holds NaN or infinity.
         """
         if augment:
-            return self._averaged(x, batch_size, augment, "classes" if self.classes else "values")
+            return self._averaged(x, batch_size, augment, targets or ("classes" if self.classes else "values"))
         network = self.network
         names = [port.name for port in network.ports]
         given = x if isinstance(x, Mapping) else {names[0]: x}

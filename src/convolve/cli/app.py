@@ -119,6 +119,7 @@ _quiet = click.option("--quiet", is_flag=True, help="Print nothing but the resul
 _json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 _version = click.version_option(__version__, prog_name="convolve", message="%(prog)s %(version)s")
 _threads = _whole_option("--threads", "Threads to compute with; the result does not depend on it.", most=256)
+_strict = click.option("--strict", is_flag=True, help="Stop at the first file that cannot be read.")
 
 
 class _InOrder(click.Group):
@@ -135,8 +136,9 @@ def commands() -> None:
 
     To begin:  convolve train mnist
 
-    DATA is the name of a known set (see `convolve datasets`), a folder with one subfolder of images a class, a .npz
-    with x_train, y_train, x_test and y_test, or a pair of IDX files as images,labels. MODEL is a .safetensors file, an
+    DATA is the name of a known set (see `convolve datasets`), a folder with one subfolder a class of images, WAV files
+    or .npy volumes, a CSV of path,label, a .npz with x_train, y_train, x_test and y_test, or a pair of IDX files as
+    images,labels. MODEL is a .safetensors file, an
     .onnx file or the folder of a training run. NAME is a net of the zoo, for instance digits or resnet20.
     """
 
@@ -167,6 +169,7 @@ def _shared(function: Command) -> Command:
 @_whole_option("--patience", "End after N epochs in which validation got no better.")
 @click.option("--save-every", type=float, default=3.0, metavar="MIN", help="Minutes between checkpoints. [default: 3]")
 @click.option("--alone", is_flag=True, default=None, help="Leave out the fully-connected net.")
+@_strict
 @_shared
 def train(**options: Any) -> None:
     """Train a net on DATA.
@@ -187,6 +190,8 @@ def train(**options: Any) -> None:
 @click.argument("model")
 @click.argument("data")
 @click.option("--all", "everything", is_flag=True, help="Take the training images, too.")
+@click.option("--views", metavar="STEP,...", help="Average over flips and shifts: for instance flip or flip,shift.")
+@_strict
 @_threads
 @_shared
 def evaluate(**options: Any) -> None:
@@ -203,6 +208,7 @@ def evaluate(**options: Any) -> None:
 @commands.command()
 @click.argument("model")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option("--views", metavar="STEP,...", help="Average over flips and shifts: for instance flip or flip,shift.")
 @_threads
 @_shared
 def predict(**options: Any) -> None:
@@ -317,9 +323,16 @@ def cache(**options: Any) -> None:
 
 
 @commands.command()
+@click.argument("given", metavar="[DATA]", required=False)
+@click.option("--sheet", metavar="FILE.png", help="Write a picture of some samples of each class.")
+@_strict
 @_shared
 def datasets(**options: Any) -> None:
-    """List the data sets that have a name, and where they are."""
+    """List the data sets that have a name, or say what DATA holds.
+
+    Of DATA: counts, shapes, how many samples each class has, samples that are there twice, in the training and the test
+    part for instance, and files that cannot be read.
+    """
     from convolve.cli.datasets import datasets
 
     datasets(**options)

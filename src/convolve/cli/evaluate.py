@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 
-from convolve.cli.find import data_for, find_model, with_test_part
+from convolve.cli.find import data_for, find_model, views_of, with_test_part
 from convolve.cli.output import Output, count, percent
 from convolve.cli.scores import Scores
 from convolve.data.dataset import Dataset
 
 
-def evaluate(model: str, data: str, everything: bool, threads: int | None, quiet: bool, as_json: bool) -> None:
+def evaluate(
+    model: str,
+    data: str,
+    everything: bool,
+    views: str | None,
+    strict: bool,
+    threads: int | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
     """Print what a model reaches on the test images of a set, or on all its images."""
     output = Output(quiet, as_json)
     found = find_model(model, threads, images=True)
-    dataset = data_for(found.model, data, output)
+    seen = views_of(views)
+    dataset = data_for(found.model, data, output, strict)
     x, y, part = _images(dataset, everything)
-    scores = Scores.of(found.model, x, y, dataset.classes)
+    scores = Scores.of(found.model, x, y, dataset.classes, seen)
     if as_json:
         output.give({"model": model, "data": data, "part": part, **scores.as_dict()})
     elif quiet:

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from convolve import data, storage, zoo
+from convolve.augment import Augmentation, Flip, Shift
 from convolve.cli.output import Output, count, meant, printable
 from convolve.cli.progress import Downloads
 from convolve.cli.run import MODEL
 from convolve.data.dataset import Dataset
-from convolve.errors import DataError, FileError
+from convolve.errors import ConvolveError, DataError, FileError
 from convolve.model import Model, from_onnx, load
 
 ONNX = ".onnx"
@@ -71,12 +72,18 @@ def _not_found(text: str, path: Path) -> str:
     return f"{text}: no such file, folder or net.{near} Expected a .safetensors or .onnx file or the folder of a run"
 
 
-def load_data(text: str, output: Output, size: tuple[int, ...] | None = None, strict: bool = False) -> Dataset:
+def load_data(
+    text: str,
+    output: Output,
+    size: tuple[int, ...] | None = None,
+    strict: bool = False,
+    list_skipped: bool = True,
+) -> Dataset:
     """A data set; files of a folder brought to `size`. What could not be read is said, or with `strict` an error."""
     resized = size if data.is_files(text) else None
     with Downloads(output) as progress:
         dataset = data.load(text, size=resized, strict=strict, progress=progress)
-    if dataset.skipped:
+    if dataset.skipped and list_skipped:
         many, first = len(dataset.skipped), printable(dataset.skipped[0].reason)
         output.say(
             f"{count(many, 'file')} cannot be read and {'is' if many == 1 else 'are'} left out "
@@ -90,7 +97,7 @@ def with_test_part(dataset: Dataset) -> tuple[Dataset, bool]:
     return (dataset, False) if dataset.x_test is not None else (dataset.split(), True)
 
 
-def data_for(model: Model, text: str, output: Output) -> Dataset:
+def data_for(model: Model, text: str, output: Output, strict: bool = False) -> Dataset:
     """A data set whose images and classes are numbered as the model's.
 
     Raises:
@@ -98,7 +105,7 @@ def data_for(model: Model, text: str, output: Output) -> Dataset:
     """
     rows, *columns = model.input_shape
     size = (rows, *columns[:-1]) if len(columns) < 3 else None
-    dataset = load_data(text, output, size)
+    dataset = load_data(text, output, size, strict)
     known = model.classes or tuple(map(str, range(model.output_shape[-1])))
     if dataset.classes == known:
         return dataset
@@ -114,6 +121,26 @@ def data_for(model: Model, text: str, output: Output) -> Dataset:
     parts = {name: getattr(dataset, name) for name in ("y_train", "y_validation", "y_test")}
     numbers = {name: None if y is None else places[y] for name, y in parts.items()}
     return replace(dataset, **numbers, classes=known)  # type: ignore[arg-type]
+
+
+VIEWS: dict[str, Augmentation] = {"flip": Flip(), "flip-vertical": Flip(-2), "shift": Shift(1, "edge")}
+"""What --views takes."""
+
+
+def views_of(text: str | None) -> tuple[Augmentation, ...]:
+    """The steps that a command averages predictions over.
+
+    Raises:
+        ConvolveError: a word that is none of `VIEWS`.
+
+    >>> views_of("flip,shift")
+    (Flip(axis=-1, p=0.5), Shift(amount=1, fill='edge'))
+    """
+    words = [word.strip() for word in text.split(",")] if text else []
+    unknown = [word for word in words if word not in VIEWS]
+    if unknown:
+        raise ConvolveError(f"--views {text}: expected {', '.join(VIEWS)}, one or more with commas between them")
+    return tuple(VIEWS[word] for word in dict.fromkeys(words))
 
 
 def _few(names: list[str] | tuple[str, ...]) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convolve.augment import Augmentation
 from convolve.cli.output import percent, printable
 from convolve.errors import ShapeError
 from convolve.model import Model
 from convolve.ops.softmax import Softmax
+from convolve.source import Rows
 from convolve.view.text import table
 
 MOST_CLASSES = 30
@@ -38,9 +41,11 @@ class Scores:
     classes: tuple[str, ...]
 
     @classmethod
-    def of(cls, model: Model, x: np.ndarray, y: np.ndarray, classes: tuple[str, ...]) -> Scores:
+    def of(
+        cls, model: Model, x: Rows, y: np.ndarray, classes: tuple[str, ...], views: Sequence[Augmentation] = ()
+    ) -> Scores:
         """Let a model classify images whose classes are known."""
-        made = probabilities(model, x)
+        made = probabilities(model, x, views)
         size = made.shape[-1]
         counts = np.bincount(y * size + made.argmax(-1), minlength=size * size).reshape(size, size)
         with np.errstate(divide="ignore"):
@@ -112,8 +117,10 @@ class Scores:
         return f"{wrong:,} of {self.images:,} images are classified wrongly, most often:\n\n{text}"
 
 
-def probabilities(model: Model, x: np.ndarray) -> NDArray[np.float64]:
+def probabilities(model: Model, x: Rows, views: Sequence[Augmentation] = ()) -> NDArray[np.float64]:
     """The probability of each class for each image: softmax of the net's outputs, unless the net ends in one.
+
+    With `views`, flips and shifts, their mean over the views of each image.
 
     Raises:
         ShapeError: the net's output is not one value a class.
@@ -122,7 +129,7 @@ def probabilities(model: Model, x: np.ndarray) -> NDArray[np.float64]:
         raise ShapeError(
             f"this model's output has shape {model.output_shape}; expected one value a class, as a last Dense has"
         )
-    outputs = np.asarray(model.predict(x), np.float64)
+    outputs = np.asarray(model.predict(x, augment=views, targets="classes"), np.float64)
     if isinstance(model.network.forward(1).output.op, Softmax):
         return outputs
     grown = np.exp(outputs - outputs.max(-1, keepdims=True))

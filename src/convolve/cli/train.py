@@ -50,6 +50,7 @@ class Options:
     balanced: bool | None
     patience: int | None
     save_every: float
+    strict: bool
     quiet: bool
     as_json: bool
 
@@ -103,7 +104,7 @@ def train(options: Options) -> None:
         check_free(out)
 
     size = image_size(options.net) if options.net and options.net.endswith(ONNX) else None
-    dataset, without_test = with_test_part(load_data(options.data, output, size))
+    dataset, without_test = with_test_part(load_data(options.data, output, size, options.strict))
     settings = _settings(options, dataset, old)
     parts = _parts(dataset, settings.seed)
     _say_found(output, dataset, parts, without_test)
@@ -168,11 +169,14 @@ def _settings(options: Options, dataset: Dataset, old: Run | None) -> Settings:
 
 
 def _parts(dataset: Dataset, seed: int) -> Parts:
-    """The test part as it is; of the training images a share to watch, drawn by the seed."""
-    share = min(RECIPE.held_out, RECIPE.most_held_out / len(dataset.x_train))
-    kept, watched = held_out(dataset.y_train, share, seed, name=f"{dataset.name}: the training part")
+    """The test part as it is; to watch, what the set has for that, else a share of the training images, by the seed."""
     assert dataset.x_test is not None
     assert dataset.y_test is not None
+    if dataset.x_validation is not None and dataset.y_validation is not None:
+        learnt, seen = (dataset.x_train, dataset.y_train.astype(np.int32)), (dataset.x_validation, dataset.y_validation)
+        return Parts(dataset.classes, *learnt, *seen, dataset.x_test, dataset.y_test)
+    share = min(RECIPE.held_out, RECIPE.most_held_out / len(dataset.x_train))
+    kept, watched = held_out(dataset.y_train, share, seed, name=f"{dataset.name}: the training part")
     x, y = dataset.x_train, dataset.y_train
     learnt = (x[kept], y[kept].astype(np.int32))
     return Parts(dataset.classes, *learnt, x[watched], y[watched], dataset.x_test, dataset.y_test)
