@@ -668,10 +668,11 @@ def from_onnx(source: str | Path | bytes, input_shape: Shape | None = None, thre
         FileError: the file is missing or damaged, or has operators that are not known: all of them are listed.
         ShapeError: an operator does not suit its inputs, or `input_shape` does not fit the file.
     """
-    from convolve.onnx.reading import read
+    from convolve.onnx.reading import named_after, read
 
     found = read(source)
     model = Model.__new__(Model)
-    model.network = Network(found.net, input_shape, 0, threads, found.laid_out)
+    with named_after(source):
+        model.network = Network(found.net, input_shape, 0, threads, found.laid_out)
     model.exact, model._threads, model.classes = False, threads, found.classes
     return model

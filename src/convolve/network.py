@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
@@ -19,7 +20,7 @@ from convolve.layers import Construction, Layer, Parameter, Port, Scope
 from convolve.native.workers import aligned, default_threads
 from convolve.ops import cast
 from convolve.passes import compile_graph, packed_leaves
-from convolve.program import Buffer, pack, packed, unpack
+from convolve.program import Buffer, pack_into, packed, unpack
 
 PROGRAMS = 16
 """Programs a network keeps: the least recently used goes first."""
@@ -177,14 +178,14 @@ class Network:
         shapes |= {f"constant:{name}": shape for name, shape in built.construction.constants.items()}
         if callable(arrays):
             arrays = arrays(built.construction)
-        if arrays is not None:
+        elif arrays is not None:
             _check_arrays(shapes, arrays)
         for key, shape in shapes.items():
             self._create(key, shape, panels.get(key.removeprefix("parameter:"), 0))
         for index, (name, spec) in enumerate(self.specs.items() if arrays is None else ()):
             self[f"parameter:{name}"] = spec.sample(np.random.Generator(np.random.Philox(key=[seed, index])))
         for key, value in (arrays or {f"statistic:{name}": value for name, value in statistics.items()}).items():
-            self[key] = value
+            self.fill(key, value)
 
     # arrays
 
@@ -202,16 +203,22 @@ class Network:
         return np.array(store[:-SLACK].reshape(shape))
 
     def __setitem__(self, key: str, value: np.ndarray) -> None:
-        shape, panels = self.layouts[key]
+        shape, _ = self.layouts[key]
         array = np.asarray(value)
         if array.shape != shape:
             name = key.split(":", 1)[1]
             raise ShapeError(f"{name}: expected an array of shape {shape}. Received: shape {array.shape}")
-        store = self.stores[key]
+        self.fill(key, array)
+
+    def fill(self, key: str, array: np.ndarray) -> None:
+        """Set an array from one that has the same elements in the same order; its axes may be cut finer."""
+        shape, panels = self.layouts[key]
+        store = self.stores[key][:-SLACK]
         with self.lock:
-            store[:-SLACK] = (
-                pack(np.asarray(array, np.float32), panels) if panels else array.astype(store.dtype).ravel()
-            )
+            if panels:
+                pack_into(store, array if array.shape[:1] == shape[:1] else array.reshape(shape), panels)
+            else:
+                store.reshape(array.shape)[...] = array
             self.version += 1
 
     def keys(self, kind: str) -> list[str]:
@@ -304,6 +311,7 @@ class Network:
             known = self._programs.pop(key, None)
             if known is None:
                 program = compile_graph(build(), fused, self.exact or not fused)
+                _fits(program.arena_bytes)
                 for name, buffer in program.stores.items():
                     if buffer.memory.home == "store":
                         self._agree(name, buffer)
@@ -394,6 +402,19 @@ class View(MutableMapping[str, np.ndarray]):
 
     def __repr__(self) -> str:
         return "\n".join(f"{name}: {self._network.layouts[self._key(name)][0]}" for name in self)
+
+
+def _fits(needed: int) -> None:
+    """Refuse a program that needs more memory than the machine has."""
+    try:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not every platform says
+        return
+    if 0 < there < needed:
+        raise ConvolveError(
+            f"a run needs {needed / 2**30:.1f} GiB for what lies between its layers; this machine has "
+            f"{there / 2**30:.1f} GiB. Use smaller batches or smaller images"
+        )
 
 
 def _check_arrays(shapes: Mapping[str, Shape], arrays: Mapping[str, np.ndarray]) -> None:

@@ -7,6 +7,7 @@ other's and meet at one barrier.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -145,11 +146,23 @@ def pack(weight: np.ndarray, groups: int = 1) -> np.ndarray:
     array([[0., 2., 4.],
            [1., 3., 5.]], dtype=float32)
     """
-    filters = weight.shape[0] // groups
-    blocks = -(-filters // PANEL)
-    rows = np.zeros((groups, blocks * PANEL, weight.size // weight.shape[0]), np.float32)
-    rows[:, :filters] = weight.reshape(groups, filters, -1)
-    return np.ascontiguousarray(rows.reshape(groups * blocks, PANEL, -1).transpose(0, 2, 1)).ravel()
+    panels = np.zeros(packed("", weight.shape, groups).memory.size, np.float32)
+    pack_into(panels, weight, groups)
+    return panels
+
+
+def pack_into(panels: np.ndarray, weight: np.ndarray, groups: int = 1) -> None:
+    """As `pack`, into panels that hold zeros where filters are missing; the weight may lie in any order."""
+    filters, *rest = weight.shape
+    each = filters // groups
+    blocks, left = divmod(each, PANEL)
+    by_group = panels.reshape(groups, -1)
+    whole = by_group[:, : blocks * PANEL * math.prod(rest)].reshape(groups, blocks, *rest, PANEL)
+    grouped = weight.reshape(groups, each, *rest)
+    whole[...] = np.moveaxis(grouped[:, : blocks * PANEL].reshape(groups, blocks, PANEL, *rest), 2, -1)
+    if left:
+        last = by_group[:, blocks * PANEL * math.prod(rest) :].reshape(groups, *rest, PANEL)
+        last[..., :left] = np.moveaxis(grouped[:, blocks * PANEL :], 1, -1)
 
 
 def unpack(panels: np.ndarray, shape: tuple[int, ...], groups: int = 1) -> np.ndarray:

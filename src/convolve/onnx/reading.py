@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,10 @@ import numpy as np
 
 from convolve.errors import ConvolveError, FileError
 from convolve.layers.base import Construction, Port
-from convolve.layers.imported import HANDLERS, Imported, Node, Number, Stored
-from convolve.layers.imported.folding import FOLDS, fold
+from convolve.layers.imported import HANDLERS, Imported, Node, Number, Origin, Stored
+from convolve.layers.imported.folding import FOLDS, VIEWS, fold
 from convolve.layers.imported.graph import DTYPES, Attribute
+from convolve.onnx.proto import Source, element_type, parse, shape_of
 
 PRODUCER = "convolve"
 """What files that convolve wrote say."""
@@ -37,12 +40,79 @@ LIKELY: dict[str, tuple[int, ...]] = dict.fromkeys((*PREPARING, "MatMul"), (0, 1
 """Inputs that are weights if they have more than one element."""
 
 
+MOST_FOLDED = 1 << 28
+"""Elements of all that follows from constants and has memory of its own, at most."""
+MOST_WORK = 1 << 30
+"""Elements that are read to fold constants, at most."""
+
+
+class Constants:
+    """A file's constants by name. Those of the file are read when somebody wants their elements."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._tensors = {t.name: (t, source.weights.get(i)) for i, t in enumerate(source.model.graph.initializer)}
+        self._made: dict[str, np.ndarray] = {}
+        self._left, self._work = MOST_FOLDED, MOST_WORK
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._made or name in self._tensors
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name in self._made:
+            return self._made[name]
+        return _plain(name, self._source.array(*self._tensors[name]))
+
+    def __setitem__(self, name: str, array: np.ndarray) -> None:
+        """Enter what was computed; a constant that repeats a number costs nothing until it is kept."""
+        self._left -= array.size if array.flags.owndata or 0 in array.strides else 0
+        if self._left < 0:
+            raise FileError(f"{name}: what follows from its constants has more than {MOST_FOLDED:,} elements")
+        self._made[name] = array
+
+    def spend(self, elements: int) -> None:
+        """Count work with constants, of which a file may ask for so much."""
+        self._work -= elements
+        if self._work < 0:
+            raise FileError(f"computing what follows from its constants takes more than {MOST_WORK:,} elements")
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        if name in self._made:
+            return self._made[name].shape
+        return shape_of(self._tensors[name][0].dims, f"constant {name}")
+
+    def is_float(self, name: str) -> bool:
+        if name in self._made:
+            return self._made[name].dtype == np.float32
+        dtype = element_type(self._tensors[name][0].data_type)
+        return dtype is not None and (dtype.kind == "f" or dtype.name == "bfloat16")
+
+
+class Kept(Mapping[str, np.ndarray]):
+    """The arrays of a network, found among those of a file when they are asked for."""
+
+    def __init__(self, constants: Constants, origins: Mapping[Origin, str]) -> None:
+        self._constants = constants
+        self._origins = {key: origin for origin, key in origins.items()}
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        """A view of the file's array, its elements in the network's order."""
+        origin = self._origins[key]
+        return origin.layout.turned(self._constants[origin.name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._origins)
+
+    def __len__(self) -> int:
+        return len(self._origins)
+
+
 @dataclass(frozen=True)
 class Reading:
-    """What a file holds: the net, and its arrays by the names they have in the file."""
+    """What a file holds: the net, and its constants by the names they have in the file."""
 
     net: Imported
-    arrays: dict[str, np.ndarray]
+    constants: Constants
     metadata: dict[str, str]
     producer: str = ""
 
@@ -51,17 +121,14 @@ class Reading:
         """Names of the classes, where the file says them as `Model.export_onnx` writes them: a list as JSON."""
         try:
             found = json.loads(self.metadata.get("classes", "null"))
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         listed = isinstance(found, list) and all(isinstance(name, str) for name in found)
         return tuple(found) if listed and found else None
 
-    def laid_out(self, made: Construction) -> dict[str, np.ndarray]:
+    def laid_out(self, made: Construction) -> Kept:
         """The arrays as the network keeps them, by its keys."""
-        return {
-            key: np.asarray(origin.layout.of(self.arrays[origin.name]), np.float32)
-            for origin, key in made.origins.items()
-        }
+        return Kept(self.constants, made.origins)
 
 
 def read(source: str | Path | bytes) -> Reading:
@@ -70,24 +137,31 @@ def read(source: str | Path | bytes) -> Reading:
     Raises:
         FileError: the file cannot be read, is damaged, or has operators that are not known; these are listed.
     """
-    from convolve.onnx.proto import parse
+    with named_after(source):
+        return _Reader(parse(source)).reading()
 
-    model = parse(source)
-    return _Reader(model).reading()
+
+@contextmanager
+def named_after(source: str | Path | bytes) -> Iterator[None]:
+    """Let errors begin with the file's name."""
+    try:
+        yield
+    except ConvolveError as error:
+        raise type(error)(str(error) if isinstance(source, bytes) else f"{source}: {error}") from None
 
 
 class _Reader:
     """One file on its way to a net."""
 
-    def __init__(self, model: Any) -> None:
-        self.graph = model.graph
+    def __init__(self, source: Source) -> None:
+        model = source.model
+        self.source, self.graph = source, model.graph
         self.opset = opset_of(model)
         self.producer = str(model.producer_name)
         self.metadata = {p.key: p.value for p in model.metadata_props}
-        self.constants: dict[str, np.ndarray] = {}
+        self.constants = Constants(source)
 
     def reading(self) -> Reading:
-        self.constants = {t.name: array_of(t) for t in self.graph.initializer}
         inputs = tuple(port_of(v) for v in self.graph.input if v.name not in self.constants)
         outputs = tuple(port_of(v) for v in self.graph.output)
         nodes = self._needed(self._folded(self._nodes()), outputs)
@@ -107,39 +181,48 @@ class _Reader:
         prepared = self._prepared(nodes, inputs)
         for name, users in read_by.items():
             if name in self.constants:
-                array = self.constants[name]
-                if _is_weight(array, users) and name not in prepared:
-                    stored.append(Stored(name, array.shape))
+                if self._is_weight(name, users) and name not in prepared:
+                    stored.append(Stored(name, self.constants.shape(name)))
                 else:
-                    numbers.append(number_of(name, array))
+                    numbers.append(number_of(name, self.constants[name]))
         fixed = _fixed(nodes)
         inputs = tuple(replace(p, fixed=p.name in fixed) for p in inputs)
         net = Imported(inputs, outputs, tuple(named(nodes)), tuple(numbers), tuple(stored), self.opset)
-        return Reading(net, {s.name: self.constants[s.name] for s in stored}, self.metadata, self.producer)
+        return Reading(net, self.constants, self.metadata, self.producer)
+
+    def _is_weight(self, name: str, users: Sequence[tuple[str, int]]) -> bool:
+        if not self.constants.is_float(name):
+            return False
+        size = math.prod(self.constants.shape(name))
+        surely = any(place in WEIGHTS.get(op, ()) for op, place in users)
+        likely = size > 1 and any(place in LIKELY.get(op, ()) for op, place in users)
+        return surely or likely or size > SMALL
 
     def _nodes(self) -> Iterator[Node]:
         for node in self.graph.node:
             if node.domain not in ("", "ai.onnx"):
                 yield Node(node.name, f"{node.domain}.{node.op_type}", tuple(node.input), tuple(node.output))
-            elif node.op_type == "Constant":
-                self.constants[node.output[0]] = constant_of(node)
+            elif node.op_type == "Constant" and len(node.output) == 1:
+                self.constants[node.output[0]] = constant_of(self.source, node)
             else:
-                yield node_of(node)
+                yield node_of(self.source, node)
 
     def _folded(self, nodes: Iterable[Node]) -> list[Node]:
         """The nodes that depend on inputs; what follows from constants alone is computed here."""
         kept = []
         for node in nodes:
-            operands = [self.constants.get(name) if name else None for name in node.inputs]
-            known = all(o is not None for name, o in zip(node.inputs, operands, strict=True) if name)
+            known = all(name in self.constants for name in node.inputs if name)
             if node.op in FOLDS and known and any(node.outputs):
+                operands = [self.constants[name] if name else None for name in node.inputs]
+                self.constants.spend(1000 if node.op in VIEWS else sum(x.size for x in operands if x is not None))
                 try:
                     made = fold(node, operands)
-                except (ConvolveError, ValueError, IndexError, TypeError) as error:
+                except ConvolveError as error:
                     raise FileError(f"{node.name or node.outputs[0]}: {node.op}: {error}") from None
-                self.constants |= dict(zip(node.outputs, made, strict=False))
-            elif node.op == "Identity" and node.inputs[0] in self.constants:
-                self.constants[node.outputs[0]] = self.constants[node.inputs[0]]
+                for name, array in zip(node.outputs, made, strict=False):
+                    if name in self.constants:
+                        raise FileError(f"the name {name!r} stands for two values")
+                    self.constants[name] = array
             else:
                 kept.append(node)
         return kept
@@ -151,7 +234,7 @@ class _Reader:
             if node.op not in (*PREPARING, "Cast", "Identity", "Transpose") or not raw.intersection(node.inputs):
                 continue
             others = [name for name in node.inputs if name not in raw]
-            if all(name in self.constants and self.constants[name].size <= SMALL for name in others):
+            if all(name in self.constants and math.prod(self.constants.shape(name)) <= SMALL for name in others):
                 raw.update(node.outputs)
                 found.update(others)
         return found
@@ -165,14 +248,6 @@ class _Reader:
                 wanted.update(node.inputs)
                 kept.append(node)
         return kept[::-1]
-
-
-def _is_weight(array: np.ndarray, users: Sequence[tuple[str, int]]) -> bool:
-    if array.dtype != np.float32:
-        return False
-    surely = any(place in WEIGHTS.get(op, ()) for op, place in users)
-    likely = array.size > 1 and any(place in LIKELY.get(op, ()) for op, place in users)
-    return surely or likely or array.size > SMALL
 
 
 def _fixed(nodes: Sequence[Node]) -> set[str]:
@@ -223,64 +298,68 @@ def opset_of(model: Any) -> int:
     return int(found[0])
 
 
-def element_type(number: int, what: str) -> str:
-    """The name of an element type."""
-    from onnx import helper
-
-    try:
-        name = str(np.dtype(helper.tensor_dtype_to_np_dtype(number)))
-    except (KeyError, TypeError):
-        name = f"number {number}"
-    return name
-
-
 def port_of(info: Any) -> Port:
     """An input or output as the file declares it."""
     tensor = info.type.tensor_type
     if not info.type.HasField("tensor_type"):
         raise FileError(f"{info.name}: expected a tensor. Received: {info.type.WhichOneof('value') or 'nothing'}")
-    dtype = element_type(tensor.elem_type, info.name)
-    if dtype not in DTYPES:
-        raise FileError(f"{info.name}: expected elements of {', '.join(DTYPES)}. Received: {dtype}")
+    dtype = element_type(tensor.elem_type)
+    if dtype is None or dtype.name not in DTYPES:
+        raise FileError(
+            f"{info.name}: expected elements of {', '.join(DTYPES)}. "
+            f"Received: {dtype.name if dtype is not None else f'type {tensor.elem_type}'}"
+        )
     if not tensor.HasField("shape"):
         raise FileError(f"{info.name}: its shape is not declared, not even the number of dimensions")
     shape: list[int | str] = []
     for place, dim in enumerate(tensor.shape.dim):
         word = dim.dim_param if dim.dim_param not in ("", "?") else f"{info.name}_{place}"
         shape.append(int(dim.dim_value) if dim.HasField("dim_value") and dim.dim_value > 0 else word)
-    return Port(info.name, tuple(shape), dtype)
-
-
-def array_of(tensor: Any) -> np.ndarray:
-    """A constant of the file."""
-    from onnx import numpy_helper
-
-    return _plain(tensor.name, np.asarray(numpy_helper.to_array(tensor)))
+    shape_of([n for n in shape if isinstance(n, int)], info.name)
+    return Port(info.name, tuple(shape), dtype.name)
 
 
 def _plain(name: str, array: np.ndarray) -> np.ndarray:
     """Floating-point numbers as float32."""
-    if array.dtype.kind == "f" or str(array.dtype) in ("bfloat16", "float16"):
+    if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
         return array.astype(np.float32, copy=False)
     if str(array.dtype) not in DTYPES:
         raise FileError(f"constant {name}: expected elements of {', '.join(DTYPES)}. Received: {array.dtype}")
     return array
 
 
-def constant_of(node: Any) -> np.ndarray:
+def constant_of(source: Source, node: Any) -> np.ndarray:
     """The value of a Constant."""
-    from onnx import helper
-
-    name = node.output[0] if node.output else node.name
+    name = node.output[0]
     for attribute in node.attribute:
-        value = helper.get_attribute_value(attribute)
-        if attribute.name == "value":
-            return array_of(value)
-        if attribute.name in ("value_float", "value_floats"):
+        value = value_of(source, node, attribute)
+        if attribute.name == "value" and isinstance(value, np.ndarray):
+            return value
+        if attribute.name in ("value_float", "value_floats") and not isinstance(value, str):
             return np.asarray(value, np.float32)
-        if attribute.name in ("value_int", "value_ints"):
+        if attribute.name in ("value_int", "value_ints") and not isinstance(value, str):
             return np.asarray(value, np.int64)
     raise FileError(f"constant {name}: expected numbers. Received: {[a.name for a in node.attribute]}")
+
+
+def value_of(source: Source, node: Any, attribute: Any) -> Attribute | np.ndarray:
+    """What an attribute holds, by its type."""
+    kind = attribute.type
+    if kind == attribute.FLOAT:
+        return float(attribute.f)
+    if kind == attribute.INT:
+        return int(attribute.i)
+    if kind == attribute.STRING:
+        return str(attribute.s.decode("utf-8", "replace"))
+    if kind == attribute.FLOATS:
+        return tuple(attribute.floats)
+    if kind == attribute.INTS:
+        return tuple(attribute.ints)
+    if kind == attribute.STRINGS:
+        return tuple(s.decode("utf-8", "replace") for s in attribute.strings)
+    if kind == attribute.TENSOR:
+        return _plain(f"{attribute.name} of {node.name}", source.array(attribute.t))
+    raise FileError(f"{node.name or node.op_type}: attribute {attribute.name} is of no type that is known")
 
 
 def number_of(name: str, array: np.ndarray) -> Number:
@@ -292,35 +371,25 @@ def number_of(name: str, array: np.ndarray) -> Number:
     return Number(name, str(array.dtype), array.shape, tuple(values.ravel().tolist()))
 
 
-def node_of(node: Any) -> Node:
+def node_of(source: Source, node: Any) -> Node:
     """A node with its attributes as plain values."""
-    from onnx import AttributeProto, TensorProto, helper
-
     attributes: list[tuple[str, Attribute]] = []
     op = str(node.op_type)
     for attribute in node.attribute:
-        if attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS):
+        if attribute.type in (attribute.GRAPH, attribute.GRAPHS):
             op = f"{node.op_type} with a graph inside"
             continue
-        value = helper.get_attribute_value(attribute)
-        if isinstance(value, TensorProto):
-            array = array_of(value)
-            if array.size != 1:
-                raise FileError(f"{node.name}: attribute {attribute.name} must be one number. Received: {array.shape}")
-            attributes += [(attribute.name, array.ravel()[0].item()), ("dtype", str(array.dtype))]
+        value = value_of(source, node, attribute)
+        if isinstance(value, np.ndarray):
+            if value.size != 1:
+                raise FileError(f"{node.name}: attribute {attribute.name} must be one number. Received: {value.shape}")
+            attributes += [(attribute.name, value.ravel()[0].item()), ("dtype", str(value.dtype))]
         elif attribute.name in ("to", "dtype", "output_dtype"):
-            attributes.append((attribute.name, element_type(int(value), node.name)))
+            dtype = element_type(value if isinstance(value, int) else -1)
+            attributes.append((attribute.name, dtype.name if dtype is not None else f"type {value}"))
         else:
-            attributes.append((attribute.name, _word(value)))
+            attributes.append((attribute.name, value))
     return Node(str(node.name), op, tuple(node.input), tuple(node.output), tuple(attributes))
-
-
-def _word(value: Any) -> Attribute:
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if isinstance(value, (int, float)):
-        return value
-    return tuple(_word(v) for v in value)  # type: ignore[return-value]
 
 
 __all__ = ["Reading", "named", "read", "unsupported"]

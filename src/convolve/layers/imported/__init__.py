@@ -16,6 +16,6 @@ from convolve.layers.imported import (  # noqa: F401 - the handlers
 )
 from convolve.layers.imported.graph import Node, Number, Stored
 from convolve.layers.imported.net import Imported, Operator
-from convolve.layers.imported.site import HANDLERS
+from convolve.layers.imported.site import HANDLERS, Origin
 
-__all__ = ["HANDLERS", "Imported", "Node", "Number", "Operator", "Stored"]
+__all__ = ["HANDLERS", "Imported", "Node", "Number", "Operator", "Origin", "Stored"]

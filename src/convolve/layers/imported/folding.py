@@ -19,7 +19,15 @@ from convolve.layers.imported.graph import DTYPES, Node
 Array = np.ndarray
 Fold = Callable[..., Any]
 MOST_ELEMENTS = 1 << 28
-"""Elements of a folded array, at most."""
+"""Elements of a folded array that repeats a number, at most."""
+MOST_COMPUTED = 1 << 26
+"""Elements of one that is computed, at most, unless it is made of a constant of the file."""
+MOST_DIMENSIONS = 32
+VIEWS = (
+    *("ConstantOfShape", "Expand", "Shape", "Size", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze"),
+    *("Transpose", "Slice", "Split"),
+)
+"""Operators that compute nothing: their results share the memory of their inputs."""
 
 FOLDS: dict[str, Fold] = {}
 """Operators by name: from the node and its inputs, None for one that is not given, to the outputs."""
@@ -27,16 +35,26 @@ FOLDS: dict[str, Fold] = {}
 
 def fold(node: Node, operands: Sequence[Any]) -> list[Array]:
     """The outputs of a node whose inputs are all known."""
-    with np.errstate(all="ignore"):
-        made = FOLDS[node.op](node, *operands)
+    if node.op not in VIEWS and any(x is not None and x.size > MOST_COMPUTED and 0 in x.strides for x in operands):
+        raise ShapeError(f"computes with more than {MOST_COMPUTED:,} times the same number")
+    try:
+        with np.errstate(all="ignore"):
+            made = FOLDS[node.op](node, *operands)
+    except (TypeError, AttributeError, ValueError, IndexError, ArithmeticError) as error:
+        # Inputs that are missing, too many, or whose sizes do not fit each other.
+        if isinstance(error, ShapeError):
+            raise
+        raise ShapeError(f"does not suit its inputs ({error})") from None
     return [np.asarray(made)] if isinstance(made, (Array, np.generic)) else [np.asarray(a) for a in made]
 
 
-def bounded(shape: Iterable[int]) -> Shape:
+def bounded(shape: Iterable[int], most: int = MOST_COMPUTED) -> Shape:
     """A shape that is not too large to be computed."""
     sizes = tuple(int(n) for n in shape)
-    if any(n < 0 for n in sizes) or math.prod(sizes) > MOST_ELEMENTS:
-        raise ShapeError(f"makes a constant of shape {sizes}; at most {MOST_ELEMENTS:,} elements are folded")
+    if any(n < 0 for n in sizes) or len(sizes) > MOST_DIMENSIONS or math.prod(sizes) > most:
+        raise ShapeError(
+            f"makes a value of shape {sizes[:8]}; at most {most:,} elements in {MOST_DIMENSIONS} dimensions are made"
+        )
     return sizes
 
 
@@ -50,7 +68,8 @@ def folds(*names: str) -> Callable[[Fold], Fold]:
 
 def _pointwise(function: Callable[..., Any]) -> Fold:
     def call(node: Node, *inputs: Array) -> Array:
-        bounded(np.broadcast_shapes(*(a.shape for a in inputs)))
+        shape = np.broadcast_shapes(*(a.shape for a in inputs))
+        bounded(shape, max(MOST_COMPUTED, *(a.size for a in inputs)))
         return np.asarray(function(*inputs))
 
     return call
@@ -160,7 +179,7 @@ def _size(node: Node, x: Array) -> Array:
 def _constant_of_shape(node: Node, shape: Array) -> Array:
     dtype = node.word("dtype", "float32")
     value = np.array(node.number("value", 0.0) if dtype == "float32" else node.integer("value", 0), dtype)
-    return np.broadcast_to(value, bounded(shape))
+    return np.broadcast_to(value, bounded(shape, MOST_ELEMENTS))
 
 
 @folds("Range")
@@ -192,6 +211,8 @@ def axis_of(node: Node, rank: int, default: int) -> int:
 def unsqueezed(shape: Shape, node: Node, axes: Array | None) -> Shape:
     given = (tuple(int(a) for a in axes.ravel()) if axes is not None else node.integers("axes")) or ()
     rank = len(shape) + len(given)
+    if rank > MOST_DIMENSIONS:
+        raise ShapeError(f"makes {rank} dimensions; at most {MOST_DIMENSIONS} are known")
     places = axes_of(node, rank, np.array(given, np.int64)) or ()
     left = iter(shape)
     return tuple(1 if i in places else next(left) for i in range(rank))
@@ -217,6 +238,8 @@ def flattened(shape: Shape, node: Node) -> Shape:
 def reshaped(shape: Shape, target: Sequence[int], keep_zeros: bool) -> Shape:
     """The target of a Reshape: 0 keeps a dimension, -1 is what is left."""
     made = [shape[i] if n == 0 and not keep_zeros and i < len(shape) else n for i, n in enumerate(target)]
+    if len(made) > MOST_DIMENSIONS:
+        raise ShapeError(f"reshapes to {len(made)} dimensions; at most {MOST_DIMENSIONS} are known")
     total, rest = math.prod(shape), math.prod(n for n in made if n != -1)
     if made.count(-1) == 1 and rest > 0 and total % rest == 0:
         made[made.index(-1)] = total // rest
@@ -260,7 +283,7 @@ def order_of(node: Node, rank: int) -> tuple[int, ...]:
 
 @folds("Expand")
 def _expand(node: Node, x: Array, shape: Array) -> Array:
-    return np.broadcast_to(x, bounded(np.broadcast_shapes(x.shape, tuple(int(n) for n in shape))))
+    return np.broadcast_to(x, bounded(np.broadcast_shapes(x.shape, tuple(int(n) for n in shape)), MOST_ELEMENTS))
 
 
 @folds("Tile")
@@ -321,7 +344,7 @@ def _split(node: Node, x: Array, split: Array | None = None) -> list[Array]:
 
 def shares(node: Node, size: int, split: Array | None) -> tuple[int, ...]:
     """Sizes of the parts of a Split: as given, or even ones of which the last may be smaller."""
-    given = tuple(int(n) for n in split) if split is not None else node.integers("split")
+    given = tuple(int(n) for n in split.ravel()) if split is not None else node.integers("split")
     if given is None:
         count = node.integer("num_outputs", len(node.outputs))
         each = -(-size // max(1, count))

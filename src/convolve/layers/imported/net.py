@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -18,6 +19,16 @@ from convolve.layers.imported.tensor import Tensor
 from convolve.ops.pointwise import Pointwise
 
 Names = tuple[str, ...]
+MOST_ELEMENTS = 1 << 30
+"""Elements of a value, at most: kernels count them in 32 bits."""
+MOST_DIMENSIONS = 32
+
+
+def _operand(known: Mapping[str, Operand], name: str) -> Operand:
+    """What a name stands for."""
+    if name not in known:
+        raise ShapeError(f"{name!r} is a second output that convolve does not compute of its operator")
+    return known[name]
 
 
 def _bare(x: Value) -> Value:
@@ -58,6 +69,12 @@ class Imported(Layer):
     name: str | None = None
 
     def __post_init__(self) -> None:
+        sizes: list[tuple[int | str, ...]] = [p.shape for p in (*self.inputs, *self.outputs)]
+        sizes += [a.shape for a in self.arrays] + [c.shape for c in self.numbers]
+        for shape in sizes:
+            counted = [n for n in shape if isinstance(n, int)]
+            if len(shape) > MOST_DIMENSIONS or min(counted, default=1) < 0 or math.prod(counted) > MOST_ELEMENTS:
+                raise ConvolveError(f"no array has the shape {shape[:8]}")
         known = {""}
         made = (*(p.name for p in self.inputs), *(c.name for c in self.numbers), *(a.name for a in self.arrays))
         given: list[tuple[str, Names, Names]] = [("", (), made), *((n.name, n.inputs, n.outputs) for n in self.nodes)]
@@ -69,7 +86,7 @@ class Imported(Layer):
                 if name and name in known:
                     raise ConvolveError(f"the name {name!r} stands for two values")
                 known.add(name)
-        missing = [p.name for p in self.outputs if p.name not in known]
+        missing = [p.name for p in self.outputs if not p.name or p.name not in known]
         if missing or not self.outputs:
             raise ConvolveError(f"an imported net needs outputs that its nodes make. Missing: {missing or 'all'}")
 
@@ -130,11 +147,11 @@ class Imported(Layer):
         given = inputs[0].shape[:1] if inputs else ()
         batches = (int(fixed[0]), given[0]) if fixed and isinstance(fixed[0], int) and fixed != given else None
         for node in self.nodes:
-            known |= self._node(scope, node, [known[name] if name else None for name in node.inputs], batches)
+            known |= self._node(scope, node, [_operand(known, name) if name else None for name in node.inputs], batches)
         site = Site(Node("output", "Identity", (), ()), self.opset, scope)
         made: dict[str, Value | np.ndarray] = {}
         for port in self.outputs:
-            found = known[port.name]
+            found = _operand(known, port.name)
             made[port.name] = found if isinstance(found, np.ndarray) else site.tensor(found).in_order()
         return made
 
@@ -152,13 +169,19 @@ class Imported(Layer):
             elif node.op not in HANDLERS:
                 raise ShapeError("its inputs must follow from constants and shapes alone")
             else:
+                HANDLERS[node.op].check(operands)
                 found = HANDLERS[node.op].build(site, *operands)
                 made = [found] if isinstance(found, (Tensor, Stored, np.ndarray)) else list(found)
-        except ConvolveError as error:
+            for x in made:
+                if isinstance(x, Tensor) and not 0 <= x.value.size <= MOST_ELEMENTS:
+                    raise ShapeError(f"makes {x.value.size:,} elements; at most {MOST_ELEMENTS:,} are computed")
+        except (ConvolveError, ValueError, IndexError, ArithmeticError) as error:
+            # What is no error of ours comes from NumPy: sizes or axes that do not fit each other.
             text = str(error)
             shapes = ", ".join(str(x.shape) for x in operands if x is not None)
             received = "" if "Received: " in text else f". Received: inputs of shape {shapes}"
-            raise type(error)(f"{path}: {node.op}: {text}{received}") from None
+            kind = type(error) if isinstance(error, ConvolveError) else ShapeError
+            raise kind(f"{path}: {node.op}: {text}{received}") from None
         results = {name: x for name, x in zip(node.outputs, made, strict=False) if name}
         rule = "; ".join(site.audit)
         return {name: self._row(scope, inner.path, node, operands, x, rule) for name, x in results.items()}

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-
-import numpy as np
+from functools import reduce
 
 from convolve import ops
 from convolve.errors import ShapeError
-from convolve.graph import Value, apply
+from convolve.graph import Value, apply, constant
 from convolve.layers.imported import folding
 from convolve.layers.imported.graph import Node
-from convolve.layers.imported.site import Operand, Result, Site, handles, numbers
+from convolve.layers.imported.site import Operand, Result, Site, handles
 from convolve.layers.imported.tensor import Tensor
 from convolve.layers.imported.windows import channels_last, last, maps_last
 from convolve.layers.norms import batch_norm
-from convolve.ops.convolution import convolve
 from convolve.ops.norm import group_normalize, normalize
 from convolve.ops.reduce import reshape_to
 from convolve.ops.softmax import LogSoftmax, Softmax
-from convolve.window import Window
 
 
 def _running(node: Node) -> Iterable[str]:
@@ -131,18 +128,25 @@ def _mean_variance(s: Site, x: Operand) -> Result:
     return t.like(centred / (ops.sqrt(mean_over(ops.square(centred), axes)) + 1e-9))
 
 
+NEIGHBOURS = 64
+"""Channels that a response is normalised by, at most."""
+
+
 @handles("LRN")
 def _local_response(s: Site, x: Operand) -> Result:
-    """x / (bias + alpha / size * sum of squares of the channels around) ** beta: the sum is a banded product."""
+    """x / (bias + alpha / size * sum of squares of the channels around) ** beta (Krizhevsky et al., 2012).
+
+    The channels lie between zeros, so that the neighbours of all are slices, summed in one sweep.
+    """
     t = s.tensor(x)
     value, size = channels_last(t), s.node.integer("size", 1)
-    channels = value.shape[-1]
-    away = np.arange(channels)[None, :] - np.arange(channels)[:, None]
-    band = ((away >= -((size - 1) // 2)) & (away <= size // 2)) * (s.node.number("alpha", 1e-4) / size)
-    rank = t.rank - 2
-    weight = reshape_to(numbers(band.astype(np.float32)), (channels, *(1,) * rank, channels))
-    window = Window((1,) * rank, (1,) * rank, (1,) * rank, ((0, 0),) * rank)
-    total = convolve(ops.square(value), weight, window) + s.node.number("bias", 1.0)
+    if not 1 <= size <= NEIGHBOURS:
+        raise ShapeError(f"size must lie between 1 and {NEIGHBOURS}. Received: size={size}")
+    *outer, channels = value.shape
+    zeros = [ops.broadcast(constant(0.0), (*outer, n)) for n in ((size - 1) // 2, size // 2) if n]
+    wide = ops.concat(*zeros[:-1], value, *zeros[-1:]) if zeros else value
+    near = [ops.square(ops.cut(wide, len(outer), i, i + channels)) for i in range(size)]
+    total = reduce(lambda a, b: a + b, near) * (s.node.number("alpha", 1e-4) / size) + s.node.number("bias", 1.0)
     beta = s.node.number("beta", 0.75)
     y = value / ops.sqrt(total * ops.sqrt(total)) if beta == 0.75 else value * ops.exp(ops.log(total) * -beta)
     return Tensor.laid(y, last(t.rank))

@@ -14,6 +14,9 @@ from convolve.layers.imported.site import Operand, Result, Site, alike, handles,
 from convolve.layers.imported.tensor import Tensor
 from convolve.ops.layout import concat, cut
 
+MOST_PLACES = 1 << 17
+"""Places that are taken of a dimension in an order of their own, at most."""
+
 
 @handles("Shape")
 def _shape(s: Site, x: Operand) -> Result:
@@ -82,11 +85,13 @@ def taken(t: Tensor, d: int, places: Sequence[int]) -> Tensor:
     """The places of one dimension, in order."""
     if not places:
         raise ShapeError(f"takes nothing of axis {d} of shape {t.shape}: empty values are not supported")
-    if list(places) == list(range(t.shape[d])):
+    if places == range(t.shape[d]):
         return t
     t, axis = t.single(d)
     if isinstance(places, range) and places.step == 1:
         return t.like(cut(t.value, axis, places.start, places.stop))
+    if len(places) > MOST_PLACES:
+        raise ShapeError(f"takes {len(places):,} places of axis {d}; at most {MOST_PLACES:,} are taken one by one")
     return t.like(ops.take(t.value, axis, places))
 
 
@@ -102,7 +107,7 @@ def _split(s: Site, x: Operand, split: Operand | None = None) -> Result:
 @handles("Expand", known=(1,))
 def _expand(s: Site, x: Operand, shape: Operand) -> Result:
     target = np.broadcast_shapes(x.shape, s.integers(shape, "shape"))
-    folding.bounded(target)
+    folding.bounded(target, folding.MOST_ELEMENTS)
     t = s.tensor(x).expanded(len(target))
     for d, n in enumerate(target):
         if t.shape[d] != n:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 
 import numpy as np
 
@@ -20,8 +21,11 @@ from convolve.window import Pads, Window, resolve
 
 Operand = Tensor | Stored | np.ndarray
 """What a name of the file stands for: values computed at run time, a weight, or numbers that are known already."""
-MOST_KNOWN = 1 << 24
-"""Elements of numbers that are known when the graph is built, at most: weights are kept elsewhere."""
+MOST_KNOWN = 1 << 20
+"""Numbers that are known when the graph is built and go into it, at most: weights are kept elsewhere."""
+
+MOST_PADDING = 1 << 16
+"""Positions that a window may have beside its input, on a side."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,17 @@ class Layout:
     @classmethod
     def groups(cls, shape: Shape, groups: Sequence[Sequence[int]]) -> Layout:
         """One axis for each group of dimensions."""
+        if sorted(d for group in groups for d in group) != list(range(len(shape))):
+            raise ShapeError(f"a weight of {len(groups)} dimensions is expected. Received: shape {shape}")
         made = tuple(math.prod(shape[d] for d in group) for group in groups)
         return cls(tuple((n,) for n in shape), tuple(d for group in groups for d in group), made)
 
     def of(self, array: np.ndarray) -> np.ndarray:
-        fine = array.reshape(tuple(n for part in self.parts for n in part))
-        return fine.transpose(self.axes).reshape(self.shape)
+        return self.turned(array).reshape(self.shape)
+
+    def turned(self, array: np.ndarray) -> np.ndarray:
+        """A view with the elements in order, but for each part an axis of its own."""
+        return array.reshape(tuple(n for part in self.parts for n in part)).transpose(self.axes)
 
     def undone(self, array: np.ndarray) -> np.ndarray:
         """The file's array again."""
@@ -187,6 +196,8 @@ class Site:
         dilations = node.integers("dilations") or (1,) * rank
         rule, padding = self.padding(rank)
         window = resolve(kernel, strides, dilations, padding, size)
+        if max((n for pair in window.pads for n in pair), default=0) > MOST_PADDING:
+            raise ShapeError(f"pads of {spelled(window.pads)}: at most {MOST_PADDING:,} on a side")
         self.audit.append(f"{rule}: {spelled(window.pads)}")
         return window
 
@@ -217,6 +228,8 @@ def _dtype(x: Stored | np.ndarray) -> str:
 
 def numbers(array: np.ndarray) -> Value:
     """Numbers that are known, as a value."""
+    if not 0 < array.size <= MOST_KNOWN:
+        raise ShapeError(f"{array.size:,} numbers come from shapes and constants; from 1 to {MOST_KNOWN:,} may")
     if array.size == 1:
         made = constant(float(array.ravel()[0]))
         return made if array.ndim == 0 else ops.broadcast(made, array.shape)
@@ -308,9 +321,20 @@ class Handler:
     """How an operator is built, and what of it is refused."""
 
     build: Build
+    least: int
+    most: float
+    """How many inputs it takes."""
     known: tuple[int, ...]
     """Inputs that must be known while the net is built."""
     refuses: Callable[[Node], Iterable[str]]
+
+    def check(self, operands: Sequence[Operand | None]) -> None:
+        """Refuse too few inputs, or too many."""
+        count = len(operands)
+        needed = operands if self.most == math.inf else operands[: self.least]
+        if not self.least <= count <= self.most or any(x is None for x in needed):
+            most = "or more" if self.most == math.inf else f"to {self.most}"
+            raise ShapeError(f"takes {self.least} {most} inputs. Received: {sum(x is not None for x in operands)}")
 
 
 HANDLERS: dict[str, Handler] = {}
@@ -326,8 +350,12 @@ def handles(
     """
 
     def enter(build: Build) -> Build:
+        _, *given = signature(build).parameters.values()
+        several = any(p.kind is p.VAR_POSITIONAL for p in given)
+        needed = [p for p in given if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
+        least, most = max(len(needed), int(several and not needed)), math.inf if several else len(given)
         for name in names:
-            HANDLERS[name] = Handler(build, known, refuses)
+            HANDLERS[name] = Handler(build, least, most, known, refuses)
         return build
 
     return enter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from convolve import ops
@@ -14,6 +15,9 @@ from convolve.layers.pooling import power
 from convolve.ops.convolution import convolve, transposed
 from convolve.ops.pool import Pool
 from convolve.window import Window
+
+MOST_PHASES = 1 << 10
+"""Steps between the outputs of one position, over all dimensions, at most."""
 
 
 def last(rank: int) -> tuple[int, ...]:
@@ -56,6 +60,10 @@ def _conv_transpose(s: Site, x: Operand, w: Operand, b: Operand | None = None) -
     strides = s.node.integers("strides") or (1,) * rank
     dilations = s.node.integers("dilations") or (1,) * rank
     extra = s.node.integers("output_padding") or (0,) * rank
+    if math.prod(strides) > MOST_PHASES:
+        raise ShapeError(
+            f"strides {strides}: each combination of steps is a product of its own, at most {MOST_PHASES:,}"
+        )
     dims = zip(t.shape[2:], strides, dilations, shape[2:], extra, strict=True)
     whole = [(n - 1) * k + d * (m - 1) + 1 + e for n, k, d, m, e in dims]
     rule, output, cut = s.node.word("auto_pad", "NOTSET"), s.node.integers("output_shape"), s.node.integers("pads")
