@@ -2,13 +2,120 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from playwright.sync_api import expect
 
+from browser.conftest import made_up
+from convolve import (
+    AvgPool,
+    BatchNorm,
+    Conv,
+    ConvTranspose,
+    Dense,
+    Flatten,
+    GlobalAvgPool,
+    LayerNorm,
+    MaxPool,
+    Model,
+    Normalize,
+    ReLU,
+    Residual,
+    Sequential,
+    Sigmoid,
+    Softmax,
+    from_onnx,
+)
 from convolve.page.session import Subject
+from convolve.view.excitation import measure
+from convolve.view.filters import filters
+from convolve.view.saliency import occlusion
+
+BYTES = Normalize(0.0, 255.0, name="normalize")
+
+
+def residual() -> Model:
+    block = Residual(Conv(6, 3), BatchNorm(), ReLU(), Conv(6, 3), shortcut=Conv(6, 1))
+    head = (AvgPool(2), Flatten(), Dense(4), Softmax())
+    return Model(Sequential(BYTES, Conv(4, 3), ReLU(), block, ReLU(), *head), (12, 12, 3), classes=list("abcd"))
+
+
+def imported(tmp_path: Path) -> Model:
+    net = Sequential(BYTES, Conv(4, 3), ReLU(), MaxPool(2), Conv(6, 3, stride=2), Sigmoid(), Flatten(), Dense(3))
+    Model(net, (12, 12, 1)).export_onnx(tmp_path / "net.onnx")
+    return from_onnx(tmp_path / "net.onnx").channels_last()
+
+
+def signals() -> Model:
+    net = Sequential(
+        BYTES, Conv(5, 9, stride=2), BatchNorm(), ReLU(), MaxPool(4), Conv(3, 3), GlobalAvgPool(), Dense(2)
+    )
+    return Model(net, (200, 2))
+
+
+def volumes() -> Model:
+    net = Sequential(
+        BYTES, Conv(4, 3), LayerNorm(), ReLU(), MaxPool(2), ConvTranspose(2, 2, stride=2), Flatten(), Dense(2)
+    )
+    return Model(net, (8, 10, 12, 1))
+
+
+NETS: dict[str, Callable[[Path], Model]] = {
+    "residual": lambda _: residual(),
+    "onnx": imported,
+    "signals": lambda _: signals(),
+    "volumes": lambda _: volumes(),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_any_value_of_any_net_adds_up(
+    name: str, visit: Callable[..., Any], serve: Callable[[Subject], str], tmp_path: Path
+) -> None:
+    shown = made_up(NETS[name](tmp_path), name)
+    page = visit(serve(shown))
+    for place, node in enumerate(shown.nodes):
+        page.click(f'[data-node="{place}"] .open')
+        expect(page.locator("#layer-head")).to_have_text(node.path)
+        expect(page.locator("#pixel-head")).to_contain_text(f"One value: {node.path},")
+        expect(page.locator("#verdict-line")).to_have_class("verdict-line equal")
+
+
+def test_branches_lie_beside_each_other(visit: Callable[..., Any], serve: Callable[[Subject], str]) -> None:
+    shown = made_up(residual(), "residual")
+    page = visit(serve(shown))
+    tops = page.eval_on_selector_all("#strip .card", "cards => cards.map(c => c.style.top)")
+    places = {node.path: top for node, top in zip(shown.nodes, tops, strict=True)}
+    assert len(set(tops)) == 2
+    assert places["residual1.conv3"] != places["residual1.conv1"] == places["residual1"]
+    edges = sum(sum(i >= 0 for i in node.inputs) for node in shown.nodes)
+    assert page.locator("#strip .edges path").count() == edges
+
+
+def test_a_long_net_is_folded_and_unfolds(visit: Callable[..., Any], serve: Callable[[Subject], str]) -> None:
+    blocks = [layer for _ in range(8) for layer in (Residual(Conv(2, 3), BatchNorm(), ReLU(), Conv(2, 3)), ReLU())]
+    shown = made_up(Model(Sequential(BYTES, Conv(2, 3), *blocks, Flatten(), Dense(2)), (6, 6, 1)), "long")
+    page = visit(serve(shown))
+    assert page.locator("#strip .card").count() == 12
+    page.get_by_role("button", name="Unfold residual2").click()
+    assert page.locator("#strip .card").count() == 17
+    page.get_by_role("button", name="Fold residual2").click()
+    assert page.locator("#strip .card").count() == 12
+
+
+def test_names_are_text(visit: Callable[..., Any], serve: Callable[[Subject], str]) -> None:
+    net = Sequential(Conv(2, 3), Flatten(), Dense(2))
+    model = Model(net, (6, 6, 1), classes=["<img src=x onerror=alert(1)>", '"><script>alert(2)</script>'])
+    shown = made_up(model, "<b>net</b>")
+    page = visit(serve(shown))
+    assert page.locator("#title").text_content() == "<b>net</b>"
+    assert page.locator("#answer img, #answer script, #title b").count() == 0
+    assert page.locator("#answer .class").all_text_contents() == list(model.classes or ())
 
 
 def numbers(page: Any, selector: str) -> np.ndarray:
@@ -61,3 +168,98 @@ def test_a_drawn_digit_is_answered(visit: Callable[..., Any], lenet5_page: str) 
     page.mouse.up()
     expect(page.locator("#verdict")).to_have_text("1")
     assert "labelled" not in page.locator("#answer").text_content()
+
+
+def test_the_answer_says_where_it_comes_from(visit: Callable[..., Any], lenet5_page: str, lenet5: Subject) -> None:
+    page = visit(lenet5_page)
+    for method, words in (("grad_cam", "speaks for 7."), ("occlusion", "lowers the score of 7,")):
+        page.select_option("#heat", method)
+        heat = page.locator("canvas.heat")
+        expect(heat).to_be_visible()
+        expect(heat).to_have_attribute("aria-label", re.compile(re.escape(words)))
+    assert page.eval_on_selector("canvas.heat", "c => [c.width, c.height]") == [28, 28]
+    found = occlusion(lenet5.network, lenet5.samples[:1].astype(np.float32)).map
+    pixels = "c => Array.from(c.getContext('2d').getImageData(0, 0, 28, 28).data).filter((_, i) => i % 4 === 3)"
+    opacity = np.array(page.eval_on_selector("canvas.heat", pixels)).reshape(28, 28)
+    assert np.abs(opacity - 255 * 0.85 * np.abs(found) / np.abs(found).max()).max() < 1
+
+
+def test_what_filters_look_for_is_measured(visit: Callable[..., Any], lenet5_page: str, lenet5: Subject) -> None:
+    page = visit(lenet5_page)
+    page.click('[data-node="1"] .open')
+    page.click("#measure")
+    expect(page.locator(".excitation")).to_have_count(6)
+    expect(page.locator("#excitation progress")).to_be_hidden()
+    *_, found = measure(lenet5.network, "conv1", lenet5.samples, lenet5.labels)
+    assert page.locator("#excitation .words").text_content().startswith("On 50 samples, heard through relu1")
+    for i, text in enumerate(page.locator(".excitation > .hint").all_text_contents()):
+        assert found.dead[i] or text.startswith(f"most for {found.favourite[i]},")
+        assert found.dead[i] or text.endswith(f"without it {100 * found.accuracy_without[i]:.1f}\u2009%")
+
+
+def test_maps_are_sorted(visit: Callable[..., Any], lenet5_page: str, lenet5: Subject) -> None:
+    page = visit(lenet5_page)
+    page.click('[data-node="4"] .open')
+    expect(page.locator(".map-card")).to_have_count(16)
+    page.select_option("#order", "similarity")
+    wanted = [str(i) for i in filters(lenet5.network, "conv2").order("similarity")]
+    expect(page.locator(".map-card .caption")).to_have_text([re.compile(rf"^{i}( silent)?$") for i in wanted])
+
+
+def test_the_window_slides_and_the_map_fills_in(visit: Callable[..., Any], lenet5_page: str) -> None:
+    page = visit(lenet5_page)
+    page.click('[data-node="1"] .open')
+    expect(page.locator("#pixel-head")).to_contain_text("conv1")
+    page.locator("#slide").fill("30")
+    expect(page.locator("#pixel-head")).to_have_text("One value: conv1, map 0 at 1, 2")
+    pixels = "c => Array.from(c.getContext('2d').getImageData(0, 0, 28, 28).data).filter((_, i) => i % 4 === 3)"
+    assert page.eval_on_selector("#pixel .made canvas", pixels) == [255] * 31 + [0] * (28 * 28 - 31)
+    page.click("#play")
+    expect(page.locator("#pixel-head")).not_to_have_text("One value: conv1, map 0 at 1, 2")
+    page.click("#play")
+
+
+def test_everything_goes_by_keyboard(visit: Callable[..., Any], lenet5_page: str) -> None:
+    page = visit(lenet5_page)
+    page.locator('[data-node="4"] .open').focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#layer-head")).to_have_text("conv2")
+    page.locator('.map-card[data-channel="2"]').focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#pixel-head")).to_contain_text("conv2, map 2 at")
+    page.locator("#pixel .made canvas").focus()
+    for _ in range(12):
+        page.keyboard.press("ArrowUp")
+        page.keyboard.press("ArrowLeft")
+    expect(page.locator("#pixel-head")).to_contain_text("conv2, map 2 at 0, 0")
+    page.locator("#clear").press("Enter")
+    page.locator("#picture-canvas").focus()
+    for key in "ArrowUp", " ", "ArrowUp", " ":
+        page.keyboard.press(key)
+    expect(page.locator("#answer")).not_to_contain_text("labelled")
+    unreachable = page.eval_on_selector_all(
+        "button, select, input, [tabindex='0']", "all => all.filter(e => e.tabIndex < 0).map(e => e.outerHTML)"
+    )
+    assert unreachable == []
+    assert (
+        page.eval_on_selector_all("canvas[role=img]", "all => all.filter(c => !c.ariaLabel && !c.hidden).length") == 0
+    )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_all_of_it(visit: Callable[..., Any], lenet5_page: str, scheme: str) -> None:
+    settings = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
+    page = visit(lenet5_page, color_scheme=scheme, reduced_motion="reduce", **settings)
+    page.tap('[data-node="4"] .open')
+    expect(page.locator("#pixel-head")).to_contain_text("conv2")
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_a_bad_file_is_answered_on_the_page(visit: Callable[..., Any], lenet5_page: str, tmp_path: Path) -> None:
+    page = visit(lenet5_page)
+    (tmp_path / "letter.png").write_text("Dear page")
+    page.set_input_files("#file", tmp_path / "letter.png")
+    expect(page.locator("#notice")).to_contain_text("letter.png: not an image that is known here")
+    page.locator(".sample").nth(1).click()
+    expect(page.locator("#notice")).to_be_hidden()
+    expect(page.locator("#verdict")).to_have_text("2")

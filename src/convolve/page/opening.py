@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import webbrowser
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from convolve.page.session import Subject
 
 PORT = 8770
 """Where the page is served, or on the next port that is free."""
+MADE_UP = "A picture made up for the page"
+"""Where a sample is from that nobody gave."""
 
 
 def subject(
@@ -25,6 +28,7 @@ def subject(
     x: object = None,
     y: object = None,
     source: str = "",
+    file: Path | None = None,
 ) -> Subject:
     """What is looked into: a network, and samples (one alone, or a batch) with their labels.
 
@@ -38,11 +42,11 @@ def subject(
     shape = network.input_shape
     named = tuple(classes) if classes is not None else None
     if x is None:
-        return Subject(network, title, named, stand_in(shape), None, source or "A picture made up for the page")
+        return Subject(network, title, named, stand_in(shape), None, source or MADE_UP, file)
     given = np.asarray(x)
     samples = as_images(given[None] if given.shape in (shape, shape[:-1]) else given, shape)
     labels = None if y is None else as_labels(np.atleast_1d(np.asarray(y)), len(samples), 1 << 16)
-    return Subject(network, title, named, samples, labels, source)
+    return Subject(network, title, named, samples, labels, source, file)
 
 
 def stand_in(shape: Shape) -> np.ndarray:

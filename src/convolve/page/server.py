@@ -42,6 +42,8 @@ POLICY = (
 """What the page may load: its own files, and the one script within it, which says where they are."""
 POLICY_CLOSED = 1008
 """The code that ends a socket which breaks the rules."""
+UNSUPPORTED = 1003
+"""The code for who speaks in text."""
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 HEADERS = {
     "Referrer-Policy": "no-referrer",
@@ -132,19 +134,21 @@ def application(
         await visitor.accept()
         session = Session(subject)
         async with visits.one():
-            try:
-                while True:
-                    made = await run_in_threadpool(_answered, session, await visitor.receive_bytes())
-                    await visitor.send_bytes(made)
-            except WebSocketDisconnect:
-                pass
+            with suppress(WebSocketDisconnect):
+                while (message := await visitor.receive())["type"] == "websocket.receive":
+                    if message.get("bytes") is None:
+                        await visitor.close(UNSUPPORTED)
+                        break
+                    await visitor.send_bytes(await run_in_threadpool(_answered, session, message["bytes"]))
 
     routes = [
         WebSocketRoute("/{token}/socket", socket),
         Route("/{token}/", file),
         Route("/{token}/{name}", file),
     ]
-    return Guard(Starlette(routes=routes), port)
+    app = Starlette(routes=routes)
+    app.router.redirect_slashes = False
+    return Guard(app, port)
 
 
 def _answered(session: Session, data: bytes) -> bytes:

@@ -7,21 +7,26 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from convolve.data.images import decode_image
 from convolve.errors import ConvolveError, DataError, FileError
-from convolve.graph import Leaf, Shape
+from convolve.graph import Shape
 from convolve.network import Network
 from convolve.ops.softmax import Softmax
 from convolve.page.message import Message
 from convolve.page.outline import Node, folds, nodes
 from convolve.page.pictures import flat, quantised, shrunk, sliced
+from convolve.page.study import Studies
 from convolve.view.anatomy import Anatomy
+from convolve.view.excitation import crop
+from convolve.view.filters import Filters, filters, with_filters
 from convolve.view.made import Shares
 from convolve.view.pixel import Traced
+from convolve.view.saliency import grad_cam, occlusion
 from convolve.view.summary import summarise
 
 MOST_UPLOADED = 16 * 1024 * 1024
@@ -35,6 +40,8 @@ MOST_FILTER_CHANNELS = 16
 MOST_CLASSES = 12
 """Classes that the answer lists."""
 MOST_SAMPLES = 48
+MOST_EXCITED = 16
+"""Filters of which it is shown at a time what excites them."""
 RELU, BATCH_NORM = ("ReLU", "Relu"), ("BatchNorm", "BatchNormalization")
 """What layers and operators of ONNX are called."""
 
@@ -51,6 +58,13 @@ class Subject:
     labels: np.ndarray | None = None
     source: str = ""
     """Where the samples are from, in words."""
+    file: Path | None = None
+    """The model's file: what is measured of it is kept beside it."""
+
+    @cached_property
+    def studies(self) -> Studies:
+        """What is measured of its layers' filters, in the background."""
+        return Studies(self.network, self.samples, self.labels, self.file)
 
     @cached_property
     def anatomy(self) -> Anatomy:
@@ -59,6 +73,11 @@ class Subject:
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
         return nodes(self.anatomy.forward)
+
+    @cached_property
+    def filtered(self) -> frozenset[str]:
+        """Layers that have filters."""
+        return frozenset(with_filters(self.anatomy))
 
     @cached_property
     def range(self) -> tuple[float, float]:
@@ -124,6 +143,8 @@ class Session:
             "layer": self._layer,
             "map": self._map,
             "pixel": self._pixel,
+            "heat": self._heat,
+            "excitation": self._excitation,
         }
 
     def answer(self, message: Message) -> Message:
@@ -259,9 +280,11 @@ class Session:
         """A layer's maps and filters, some at a time, in the order that is asked for."""
         node = self._node(message.header)
         maps = self._maps(node, message.header)
-        filters = self._filters(node)
+        found = self._filters(node)
         strengths = np.nanmean(np.abs(maps).reshape(-1, maps.shape[-1]), 0)
-        order = _order(message.header.get("order", "index"), strengths, filters, maps)
+        # Maps without filters of their own are told apart by what they show.
+        likened = found or Filters(node.path, np.nan_to_num(maps.reshape(-1, maps.shape[-1]).T))
+        order = likened.order(str(message.header.get("order", "index")))
         start = _whole(message.header, "from", 0, len(order) - 1)
         chosen = order[start : start + MOST_MAPS]
         scale = float(np.nanmax(np.abs(maps)))
@@ -269,10 +292,12 @@ class Session:
         arrays["channels"] = chosen.astype(np.int32)
         arrays["strengths"] = strengths[chosen].astype(np.float32)
         header = {"node": message.header["node"], "count": len(order), "from": start, "scale": scale}
-        if filters is not None:
-            arrays["filters"] = filters[chosen][..., :MOST_FILTER_CHANNELS].astype(np.float32)
-            header["filter_shape"] = filters.shape[1:]
-        arrays["silent"] = self._silent(node, len(order))[chosen].astype(np.uint8)
+        silent = self._silent(node, len(order))
+        if found is not None:
+            arrays["filters"] = found.weights[chosen][..., :MOST_FILTER_CHANNELS].astype(np.float32)
+            header["filter_shape"] = found.weights.shape[1:]
+            silent = silent | found.dead
+        arrays["silent"] = silent[chosen].astype(np.uint8)
         arrays |= self._seen(node)
         return Message(header, arrays)
 
@@ -289,12 +314,71 @@ class Session:
         reader = next(n for n in self.subject.nodes if place in n.inputs)
         return reader if reader.kind in RELU else self._rectifier(reader)
 
-    def _filters(self, node: Node) -> np.ndarray | None:
-        """A convolution's filters (filters, *kernel, channels), where they are an array of the net."""
-        if node.product is None or len(node.shape) < 2:
+    def _filters(self, node: Node) -> Filters | None:
+        """A convolution's filters, where they are an array of the net."""
+        if len(node.shape) < 2 or node.path not in self.subject.filtered:
             return None
-        weight = node.product.inputs[1]
-        return self.subject.network[f"{weight.op.kind}:{weight.op.key}"] if isinstance(weight.op, Leaf) else None
+        return filters(self.subject.network, node.path, self.subject.anatomy)
+
+    def _heat(self, message: Message) -> Message:
+        """Which part of the picture an answer comes from, from -1 (against it) to 1."""
+        network, method = self.subject.network, message.header.get("method")
+        target = _whole(message.header, "target", 0, network.output_shape[-1] - 1)
+        if method == "grad_cam":
+            found = grad_cam(network, self.picture, target, anatomy=self.subject.anatomy)
+        elif method == "occlusion":
+            found = occlusion(network, self.picture, target)
+        else:
+            raise DataError(f"method: expected grad_cam or occlusion. Received: {method!r}")
+        largest = float(np.abs(found.map).max())
+        heat = np.asarray(found.map / (largest or 1), np.float32)
+        return Message({"method": method, "target": target, "layer": found.layer, "largest": largest}, {"heat": heat})
+
+    def _excitation(self, message: Message) -> Message:
+        """What some filters of a layer look for, as far as it is measured; the first question begins to measure."""
+        node = self._node(message.header)
+        if node.path not in self.subject.filtered:
+            raise DataError(f"{node.path}: has no filters")
+        listed = message.header.get("filters")
+        if not isinstance(listed, list) or len(listed) > MOST_EXCITED:
+            raise DataError(f"expected a list of at most {MOST_EXCITED} filters. Received: {listed!r}")
+        chosen = [_whole({"filter": f}, "filter", 0, node.shape[-1] - 1) for f in listed]
+        known = self.subject.studies.begun(node.path)
+        header = {"node": message.header["node"], "filters": chosen, "part": known.part, "done": known.done}
+        if known.failed:
+            raise DataError(known.failed)
+        found = known.found
+        if found is None or not chosen:
+            return Message(header)
+        crops = self._crops(
+            [
+                [
+                    crop(self.subject.samples[i], found.box(f, k), self.subject.range[0])
+                    for k, i in enumerate(found.samples[f])
+                ]
+                for f in chosen
+            ]
+        )
+        header |= {"samples": found.done, "accuracy": found.accuracy, "heard": found.heard}
+        arrays = {"crops": crops, "values": found.values[chosen].astype(np.float32)}
+        arrays["dead"] = found.dead[chosen].astype(np.uint8)
+        if found.means.shape[1]:
+            arrays["favourite"] = found.favourite[chosen].astype(np.int32)
+            arrays["selectivity"] = found.selectivity[chosen].astype(np.float32)
+        if found.accuracy_without is not None:
+            arrays["accuracy_without"] = found.accuracy_without[chosen].astype(np.float32)
+        return Message(header, arrays)
+
+    def _crops(self, crops: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+        """Crops of samples as bytes, (filters, top, rows, columns, channels), the small ones in the middle."""
+        shown = [[shrunk(sliced(c, 0.5)[None], THUMBNAIL)[0] for c in row] for row in crops]
+        size = np.max([c.shape for row in shown for c in row], 0)
+        made = np.full((len(shown), len(shown[0]), *size), self.subject.range[0], np.float32)
+        for f, row in enumerate(shown):
+            for k, c in enumerate(row):
+                inner = tuple(slice((n - m) // 2, (n + m) // 2) for n, m in zip(size, c.shape, strict=True))
+                made[f, k][inner] = c
+        return self._as_bytes(made)
 
     def _seen(self, node: Node) -> dict[str, np.ndarray]:
         """First and last input position that each position of a layer sees, a pair of rows a dimension."""
@@ -336,30 +420,6 @@ def _numbers(array: np.ndarray) -> np.ndarray:
     return array.astype(np.uint8 if array.dtype == bool else np.int32 if array.dtype.kind == "i" else np.float64)
 
 
-def _order(order: object, strengths: np.ndarray, filters: np.ndarray | None, maps: np.ndarray) -> np.ndarray:
-    """Channels by index, the strongest first, or so that each is followed by the most similar one of those left."""
-    if order == "strength":
-        return np.argsort(-strengths, kind="stable")
-    if order == "similarity":
-        rows = filters.reshape(len(filters), -1) if filters is not None else maps.reshape(-1, maps.shape[-1]).T
-        return _chained(np.asarray(rows, np.float64))
-    return np.arange(len(strengths))
-
-
-def _chained(rows: np.ndarray) -> np.ndarray:
-    """Greedy nearest neighbours by the cosine of the angle between rows, from the row of the largest norm on."""
-    norms = np.linalg.norm(rows, axis=1)
-    unit = rows / np.maximum(norms, np.finfo(np.float64).tiny)[:, None]
-    at = int(norms.argmax())
-    left = np.ones(len(rows), bool)
-    made = []
-    for _ in range(len(rows)):
-        left[at] = False
-        made.append(at)
-        at = int(np.where(left, unit @ unit[at], -math.inf).argmax())
-    return np.array(made)
-
-
 def _array_of(content: bytes, name: str, shape: Shape, dtype: np.dtype[Any]) -> np.ndarray:
     stream = io.BytesIO(content)
     try:
@@ -374,10 +434,11 @@ def _array_of(content: bytes, name: str, shape: Shape, dtype: np.dtype[Any]) -> 
         raise
     except (ValueError, KeyError, OSError, EOFError) as error:
         raise FileError(f"{name}: cannot be read as an array of NumPy ({error})") from None
-    made = made.reshape(1, *shape).astype(dtype)
     if not np.isfinite(made).all():
         raise DataError(f"{name}: holds NaN or infinity")
-    return made
+    if dtype == np.uint8 and not (made.min() >= 0 and made.max() <= 255):
+        raise DataError(f"{name}: expected values from 0 to 255. Received: {made.min():g} to {made.max():g}")
+    return made.reshape(1, *shape).astype(dtype)
 
 
 def _whole(header: Mapping[str, Any], name: str, least: int, most: int) -> int:

@@ -4,6 +4,7 @@ import { el, byId, by, whole, large, latest, number } from "page/dom.js";
 import { chosen, choose, on } from "page/state.js";
 import { paintMap, paintValues, paintColours } from "page/paint.js";
 import { onScheme } from "page/colour.js";
+import { excitation } from "page/excitation.js";
 
 /** @typedef {import("page/state.js").Net} Net */
 
@@ -56,7 +57,8 @@ export function showLayer(source, net) {
     from = 0;
     fill();
   });
-  place.replaceChildren(head, words, cost, el("p", { class: "row" }, el("label", {}, "Maps by ", choice)), grid, more);
+  const looks = excitation(source, net);
+  place.replaceChildren(head, words, cost, el("p", { class: "row" }, el("label", {}, "Maps by ", choice)), grid, more, looks.place);
 
   function describe() {
     const node = net.nodes[chosen.node];
@@ -87,6 +89,7 @@ export function showLayer(source, net) {
     grid.replaceChildren(...cards);
     if (focused >= 0) /** @type {HTMLElement | null} */ (grid.querySelector(`[data-channel="${focused}"]`))?.focus();
     more.replaceChildren(...pager(header.count, cards.length));
+    looks.show(header.node, arrays.filters ? Array.from(arrays.channels.data) : []);
     select();
     choose({ box: seenFrom(chosen.position) });
   });

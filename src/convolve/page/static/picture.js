@@ -5,6 +5,7 @@ import { chosen, choose, on } from "page/state.js";
 import { paintPicture, paintTrace } from "page/paint.js";
 import { onScheme } from "page/colour.js";
 import { showAnswer } from "page/answer.js";
+import { heat } from "page/heat.js";
 
 /**
  * @typedef {import("page/source.js").Source} Source
@@ -29,7 +30,8 @@ export function showPicture(source, net, notice) {
   const canvas = el("canvas", { id: "picture-canvas", role: "img", class: "pixels" });
   const [rows, columns] = spatial.length === 1 ? [1, spatial[0]] : spatial.slice(-2);
   const marks = svg("svg", { class: "marks", viewBox: `0 0 ${columns} ${rows}`, preserveAspectRatio: "none", "aria-hidden": "true" });
-  const frame = el("div", { class: spatial.length === 1 ? "frame signal" : "frame" }, canvas, marks);
+  const over = heat(source, net, notice);
+  const frame = el("div", { class: spatial.length === 1 ? "frame signal" : "frame" }, canvas, over.canvas, marks);
   if (spatial.length > 1) frame.style.aspectRatio = `${columns} / ${rows}`;
   byId("board").replaceChildren(frame);
 
@@ -40,7 +42,7 @@ export function showPicture(source, net, notice) {
       notice("");
       said = header.said;
       showAnswer(net, header, what);
-      choose({ picture: got.picture, turn: chosen.turn + 1 });
+      choose({ picture: got.picture, turn: chosen.turn + 1, best: header.best ?? 0 });
     } catch (error) {
       notice(/** @type {Error} */ (error).message);
     }
@@ -79,6 +81,7 @@ export function showPicture(source, net, notice) {
   tools.replaceChildren();
   if (spatial.length > 2) tools.append(depthSlider(spatial[0]));
   if (drawable) tools.append(drawing(canvas, marks, look, net));
+  tools.append(over.choice);
   chooser(source, net, look, notice);
   return look({ sample: 0 });
 }

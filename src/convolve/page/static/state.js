@@ -15,6 +15,7 @@
  *   position: number[] | null,
  *   depth: number,
  *   box: number[][] | null,
+ *   best: number,
  * }} Chosen
  */
 
@@ -26,6 +27,7 @@ export const chosen = {
   channel: 0,
   position: null, // spatial, of the chosen node
   depth: 0.5, // which slice of volumes is shown
+  best: 0, // the most probable class
   box: null, // what of the input is marked: first and last position, a pair a dimension
 };
 

@@ -1,0 +1,74 @@
+// Which part of the picture an answer comes from, drawn over it.
+
+import { el, latest, number } from "page/dom.js";
+import { chosen, on } from "page/state.js";
+
+/** @typedef {[number, number, number]} Rgb */
+const FOR = /** @type {Rgb} */ ([240, 140, 30]);
+const AGAINST = /** @type {Rgb} */ ([60, 140, 225]);
+const MOST = 0.85; // opacity
+
+/**
+ * @param {import("page/source.js").Source} source
+ * @param {import("page/state.js").Net} net
+ * @param {(sentence: string) => void} notice
+ */
+export function heat(source, net, notice) {
+  const canvas = el("canvas", { class: "heat pixels", role: "img", hidden: true });
+  const classes = net.nodes[net.nodes.length - 1].shape.at(-1) ?? 1;
+  const name = (/** @type {number} */ c) => net.classes?.[c] ?? String(c);
+  const method = el("select", { id: "heat" },
+    el("option", { value: "" }, "nothing"), el("option", { value: "grad_cam" }, "Grad-CAM"), el("option", { value: "occlusion" }, "occlusion"));
+  const target = el("select", { id: "heat-class", disabled: true },
+    el("option", { value: "best" }, "the answer"),
+    ...Array.from({ length: Math.min(classes, 1000) }, (_, c) => el("option", { value: c }, name(c))));
+  const words = el("p", { class: "hint", "aria-live": "polite" });
+  /** @type {import("page/message.js").Tensor | null} */
+  let map = null;
+
+  const fill = latest(async () => {
+    target.disabled = !method.value;
+    if (!method.value || !chosen.turn) {
+      canvas.hidden = true;
+      words.textContent = "";
+      return;
+    }
+    const number_ = target.value === "best" ? chosen.best : Number(target.value);
+    try {
+      const { header, arrays } = await source.ask({ ask: "heat", method: method.value, target: number_ });
+      map = arrays.heat;
+      words.textContent = header.method === "grad_cam"
+        ? `Orange: where ${header.layer} speaks for ${name(header.target)}.`
+        : `Orange: covering it lowers the score of ${name(header.target)}, by ${number(header.largest, 3)} at most; blue: it raises it.`;
+      canvas.hidden = false;
+      canvas.setAttribute("aria-label", words.textContent);
+      paint();
+    } catch (error) {
+      canvas.hidden = true;
+      notice(/** @type {Error} */ (error).message);
+    }
+  });
+
+  function paint() {
+    if (!map || canvas.hidden) return;
+    const sizes = map.shape.length === 1 ? [1, map.shape[0]] : map.shape.slice(-2);
+    const [rows, columns] = sizes;
+    const at = map.shape.length > 2 ? Math.floor(chosen.depth * (map.shape[0] - 1) + 0.5) * rows * columns : 0;
+    canvas.width = columns;
+    canvas.height = rows;
+    const image = new ImageData(columns, rows);
+    for (let i = 0; i < rows * columns; i++) {
+      const v = map.data[at + i];
+      image.data.set([...(v < 0 ? AGAINST : FOR), 255 * MOST * Math.min(1, Math.abs(v))], 4 * i);
+    }
+    /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d")).putImageData(image, 0, 0);
+  }
+
+  method.addEventListener("change", fill);
+  target.addEventListener("change", fill);
+  on(["turn"], fill);
+  on(["depth"], paint);
+  const choice = el("div", {}, el("p", { class: "row" },
+    el("label", {}, "Where it comes from: ", method), el("label", {}, "for ", target)), words);
+  return { canvas, choice };
+}
