@@ -20,7 +20,7 @@ from convolve import load, storage
 from convolve.cli.lock import lock
 
 MODELS = {"model.safetensors", "last.safetensors", "checkpoint.safetensors", "filters"}
-FILES = MODELS | {"metrics.csv", "curves.svg", "config.json", "results.json", ".lock"}
+FILES = MODELS | {"metrics.csv", "curves.svg", "config.json", "results.json", "report.html", ".lock"}
 SMALL = ("few.npz", "--net", "small.py:net", "--alone")
 
 
@@ -96,7 +96,7 @@ def test_a_stopped_run_holds_its_last_whole_epoch(start: Start, here: Path, numb
     epoch, advice = _stopped(start, number)
     assert advice == "To go on: convolve train few.npz --out stopped --resume"
     stopped = here / "stopped"
-    assert {path.name for path in stopped.iterdir()} == FILES - {"results.json"}
+    assert {path.name for path in stopped.iterdir()} == FILES - {"results.json", "report.html"}
     arrays, header = storage.load(stopped / "checkpoint.safetensors")
     assert len(header["epochs"]) == epoch == len((stopped / "metrics.csv").read_text().splitlines()) - 1
     assert header["steps"] == epoch * 34

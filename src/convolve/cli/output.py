@@ -85,14 +85,6 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
-def megabytes(size: float) -> str:
-    """
-    >>> megabytes(412_300_000)
-    '412 MB'
-    """
-    return f"{size / 1e6:,.0f} MB"
-
-
 def count(number: int, thing: str) -> str:
     """
     >>> count(1, "epoch"), count(60000, "image")

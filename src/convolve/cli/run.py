@@ -199,8 +199,9 @@ class Run:
         for key, array in arrays.items():
             model.network[key] = array
 
-    def finish(self, results: Mapping[str, Any]) -> None:
-        """Write what the run reached."""
+    def finish(self, results: Mapping[str, Any], report: str) -> None:
+        """Write what the run reached, and the page that tells it."""
+        self._write(REPORT, report)
         self._write(RESULTS, as_json(results) + "\n")
 
     @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from convolve.view.text import table
 MOST_CLASSES = 30
 """Classes that a table lists; of more, those that are recognised worst."""
 MOST_PAIRS = 5
+MOST_MISTAKES = 24
 
 
 @dataclass(frozen=True)
@@ -32,25 +33,67 @@ class Confused:
     of: int
 
 
+@dataclass(frozen=True)
+class Mistake:
+    """An image taken for another class: its number, its file's name, and how probable the true class was thought."""
+
+    index: int
+    true: str
+    predicted: str
+    probability: float
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class OfClass:
+    """How a class fares: of its images so many are right, and `taken` images are taken for it."""
+
+    name: str
+    images: int
+    right: int
+    taken: int
+
+    @property
+    def recall(self) -> float:
+        return self.right / self.images
+
+    @property
+    def precision(self) -> float:
+        return self.right / self.taken if self.taken else 0.0
+
+    @property
+    def f1(self) -> float:
+        """2 * precision * recall / (precision + recall), 0 where nothing is right."""
+        return 2 * self.right / (self.images + self.taken)
+
+
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Counts [true class, predicted class] over labelled images, and the mean cross-entropy."""
+    """Counts [true class, predicted class] over labelled images, the mean cross-entropy, and the worst mistakes."""
 
     counts: NDArray[np.int64]
     loss: float
     classes: tuple[str, ...]
+    worst: tuple[Mistake, ...] = ()
 
     @classmethod
     def of(
-        cls, model: Model, x: Rows, y: np.ndarray, classes: tuple[str, ...], views: Sequence[Augmentation] = ()
+        cls,
+        model: Model,
+        x: Rows,
+        y: np.ndarray,
+        classes: tuple[str, ...],
+        views: Sequence[Augmentation] = (),
+        names: Sequence[str] = (),
     ) -> Scores:
-        """Let a model classify images whose classes are known."""
+        """Let a model classify images whose classes, and perhaps files' names, are known."""
         made = probabilities(model, x, views)
         size = made.shape[-1]
         counts = np.bincount(y * size + made.argmax(-1), minlength=size * size).reshape(size, size)
         with np.errstate(divide="ignore"):
             loss = -np.log(made[np.arange(len(y)), y]).mean()
-        return cls(counts.astype(np.int64), float(loss), classes)
+        worst = tuple(_worst(made, y, classes, names))
+        return cls(counts.astype(np.int64), float(loss), classes, worst)
 
     @property
     def images(self) -> int:
@@ -64,6 +107,11 @@ class Scores:
     def accuracy(self) -> float:
         return self.right / self.images
 
+    def by_class(self) -> list[OfClass]:
+        """Each class that there are images of."""
+        rows = zip(self.classes, self.counts.sum(1), np.diag(self.counts), self.counts.sum(0), strict=True)
+        return [OfClass(name, int(images), int(right), int(taken)) for name, images, right, taken in rows if images]
+
     def confused(self, most: int | None = None) -> list[Confused]:
         """Pairs of classes, the most frequent first."""
         wrong = self.counts - np.diag(np.diag(self.counts))
@@ -75,15 +123,11 @@ class Scores:
 
     def as_dict(self) -> dict[str, Any]:
         """The same for JSON, with each class that there are images of."""
-        present = [i for i in range(len(self.classes)) if self.counts[i].any()]
         return {
             "images": self.images,
             "loss": self.loss,
             "accuracy": self.accuracy,
-            "classes": [
-                {"class": self.classes[i], "images": int(self.counts[i].sum()), "right": int(self.counts[i, i])}
-                for i in present
-            ],
+            "classes": [{"class": c.name, "images": c.images, "right": c.right} for c in self.by_class()],
             "confused": [vars(pair) for pair in self.confused()],
         }
 
@@ -115,6 +159,16 @@ class Scores:
             left=2,
         )
         return f"{wrong:,} of {self.images:,} images are classified wrongly, most often:\n\n{text}"
+
+
+def _worst(
+    made: NDArray[np.float64], y: np.ndarray, classes: tuple[str, ...], names: Sequence[str]
+) -> Iterator[Mistake]:
+    """Mistakes, those first whose true class was thought least probable."""
+    true, taken = made[np.arange(len(y)), y], made.argmax(-1)
+    wrong = np.flatnonzero(taken != y)
+    for i in wrong[np.argsort(true[wrong], kind="stable")][:MOST_MISTAKES].tolist():
+        yield Mistake(i, classes[y[i]], classes[taken[i]], float(true[i]), names[i] if names else None)
 
 
 def probabilities(model: Model, x: Rows, views: Sequence[Augmentation] = ()) -> NDArray[np.float64]:

@@ -16,10 +16,11 @@ import numpy as np
 
 from convolve.cli.doctor import cpu, versions
 from convolve.cli.find import ONNX, load_data, with_test_part
-from convolve.cli.output import Output, count, duration, megabytes, percent
+from convolve.cli.output import Output, count, duration, percent
 from convolve.cli.progress import Display
 from convolve.cli.recipe import BASELINE, RECIPE, chosen_net, default_net, image_size, onnx_net, zoo_net
-from convolve.cli.run import CURVES, METRICS, MODEL, Checkpoint, Reached, Run, check_free, slug
+from convolve.cli.report import report
+from convolve.cli.run import METRICS, MODEL, REPORT, Checkpoint, Reached, Run, check_free, slug
 from convolve.cli.scores import Scores
 from convolve.data.dataset import Dataset, held_out
 from convolve.errors import ConvolveError, DataError, DivergenceError, FileError, ShapeError
@@ -28,7 +29,7 @@ from convolve.training.cost import Cost, peak_bytes, predict
 from convolve.training.fit import Callback, History, Progress, fit
 from convolve.training.losses import CrossEntropy, balanced
 from convolve.training.trainer import Trainer
-from convolve.view.text import table
+from convolve.view.text import megabytes, table
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def train(options: Options) -> None:
             compared = _compared(model, checkpoint, parts, settings, options.threads, output)
         history, cost = _train(run, model, checkpoint, parts, settings, compared, options.save_every, output)
         run.best(model)
-        scores = Scores.of(model, parts.x_test, parts.y_test, parts.classes)
+        scores = Scores.of(model, parts.x_test, parts.y_test, parts.classes, names=dataset.test_files)
         reached = Reached(settings.net, model.parameter_count, len(history), history["seconds"][-1], scores.accuracy)
         results = {
             "run": str(run.folder),
@@ -135,7 +136,8 @@ def train(options: Options) -> None:
             "cost": cost,
             "seconds": time.perf_counter() - began,
         }
-        run.finish(results)
+        pictures = [parts.x_test[mistake.index] for mistake in scores.worst]
+        run.finish(results, report(config, results, history.epochs, scores, pictures, str(model.summary())))
     _say_cost(output, cost, history)
     _say_reached(output, run, [compared, reached] if compared else [reached], scores, time.perf_counter() - began)
     if options.as_json:
@@ -390,8 +392,9 @@ def _say_cost(output: Output, cost: dict[str, float | int | None], history: Hist
     assert took is not None
     assert expected is not None
     output.say(f"\nit took {duration(took)} an epoch ({duration(expected)} expected)")
-    if cost["peak_bytes"] and cost["expected_peak_bytes"]:
-        output.say(f"and {megabytes(cost['peak_bytes'])} at most ({megabytes(cost['expected_peak_bytes'])} expected)")
+    peak, expected_peak = cost["peak_bytes"], cost["expected_peak_bytes"]
+    if peak and expected_peak:
+        output.say(f"and {megabytes(int(peak))} at most ({megabytes(int(expected_peak))} expected)")
     output.say(f"the best epoch by the validation images is {history.best} of {len(history)}: that is {MODEL}")
 
 
@@ -400,5 +403,5 @@ def _say_reached(output: Output, run: Run, nets: list[Reached], scores: Scores, 
     output.say(f"\n{table(('net', 'parameters', 'epochs', 'time', 'test accuracy'), rows)}\n")
     output.say(f"{scores.confused_table()}\n")
     output.say(
-        f"{duration(seconds)} in all; saved in {run.folder}: {MODEL}, {METRICS}, {CURVES} and what resumes the run"
+        f"{duration(seconds)} in all; saved in {run.folder}: {MODEL}, {METRICS}, {REPORT} and what resumes the run"
     )
