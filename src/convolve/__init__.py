@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from convolve import augment, ops, zoo
+    from convolve import augment, ops, plot, zoo
     from convolve import data as datasets
     from convolve.layers import *  # noqa: F403 - the names are those of `_HOMES`
     from convolve.model import Model, from_onnx, load
@@ -40,6 +40,7 @@ _MODULES = {
     "losses": "convolve.training.losses",
     "ops": "convolve.ops",
     "optim": "convolve.training.optim",
+    "plot": "convolve.plot",
     "schedule": "convolve.training.schedule",
     "zoo": "convolve.zoo",
 }
@@ -54,6 +55,7 @@ __all__ = [
     "losses",
     "ops",
     "optim",
+    "plot",
     "schedule",
     "zoo",
     *_LAYERS,

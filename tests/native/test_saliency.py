@@ -41,7 +41,7 @@ def test_before_a_global_mean_it_is_the_class_activation_map(rank: int) -> None:
     activation = model.trace(x)["residual1"][0].astype(np.float64)
     positions = activation[..., 0].size
     expected = np.maximum(activation @ model.parameters["dense1.weight"][2] / positions, 0)
-    assert (found.layer, found.target) == ("residual1", 2)
+    assert (found.layer, found.target, found.method) == ("residual1", 2, "Grad-CAM")
     assert found.coarse is not None
     np.testing.assert_allclose(found.coarse, expected, atol=1e-6 * expected.max())
     assert found.score == pytest.approx(model.trace(x)["dense1"][0, 2], rel=1e-5)
@@ -68,12 +68,15 @@ def test_gradients_of_an_inner_layer_are_those_of_finite_differences() -> None:
         step = np.zeros_like(activation)
         step[place] = 1e-6
         gradient[place] = (score(activation + step) - score(activation - step)) / 2e-6
-    weights = gradient[0].reshape(-1, 3).mean(0)
-    expected = np.maximum(activation[0] @ weights, 0)
-    found = grad_cam(model.network, x, target=3, layer="b")
-    assert found.coarse is not None
-    assert expected.max() > 0
-    np.testing.assert_allclose(found.coarse, expected, atol=1e-5 * expected.max())
+    for averaged, method in ((True, "Grad-CAM"), (False, "HiResCAM")):
+        weights = gradient[0].reshape(-1, 3).mean(0) if averaged else gradient[0]
+        expected = np.maximum((activation[0] * weights).sum(-1), 0)
+        found = grad_cam(model.network, x, target=3, layer="b", averaged=averaged)
+        assert found.coarse is not None
+        assert expected.max() > 0
+        assert found.method == method
+        np.testing.assert_allclose(found.coarse, expected, atol=1e-5 * expected.max())
+    assert grad_cam(model.network, x, layer="b").method == "HiResCAM", "positions are flattened into features"
 
 
 @pytest.mark.parametrize("rank", SHAPES)

@@ -14,7 +14,7 @@ import numpy as np
 
 from convolve import ops
 from convolve.errors import ConvolveError, ShapeError
-from convolve.graph import Graph, Shape, Value, differentiate, leaf
+from convolve.graph import Graph, Shape, Value, differentiate, leaf, topological
 from convolve.network import Network
 from convolve.ops.layout import Transpose
 from convolve.ops.reduce import Reshape
@@ -59,6 +59,7 @@ def grad_cam(
     x: np.ndarray,
     target: int | None = None,
     layer: str | None = None,
+    averaged: bool | None = None,
     anatomy: Anatomy | None = None,
 ) -> Saliency:
     """Gradient-weighted class activation mapping (Selvaraju et al., "Grad-CAM", ICCV 2017).
@@ -68,11 +69,17 @@ def grad_cam(
     where A are the layer's activations (1, *spatial, channels) and the score is the class's logit: what goes into a
     last softmax, not what comes out. The map is brought to the input's size linearly.
 
+    The average presumes that a channel counts alike at all positions. Not `averaged`, each position has its own
+    gradient, a_k[r] = d score / d A_k[r] (HiResCAM; Draelos and Carin, "Use HiResCAM instead of Grad-CAM for faithful
+    explanations of convolutional neural networks", 2020). Before a global mean the two are the same.
+
     Args:
         network: of one input.
         x: one sample as a batch, (1, *input_shape).
         target: the class; by default the one with the largest logit.
         layer: by default the last whose result has more than one position.
+        averaged: by default, unless the net flattens positions into features behind the layer: then each of them has
+            weights of its own, whose average says little.
         anatomy: of the network, where it is at hand.
 
     Raises:
@@ -105,10 +112,12 @@ def grad_cam(
     classes = network.output_shape[-1]
     made = network.run(executable, {"x": x, "target": _one(target, classes)}, ("scores", "activation", "gradient"))
     gradient, activation = (made[name][0].astype(np.float64) for name in ("gradient", "activation"))
-    weights = gradient.reshape(-1, gradient.shape[-1]).mean(0)
-    coarse = np.maximum(activation @ weights, 0)
+    if averaged is None:
+        averaged = not _flattened(anatomy, value)
+    weights = gradient.reshape(-1, gradient.shape[-1]).mean(0) if averaged else gradient
+    coarse = np.maximum((activation * weights).sum(-1), 0)
     return Saliency(
-        method="Grad-CAM",
+        method="Grad-CAM" if averaged else "HiResCAM",
         target=target,
         score=float(made["scores"][..., target].sum(dtype=np.float64)),
         map=enlarged(coarse, spatial),
@@ -201,6 +210,18 @@ def last_spatial(anatomy: Anatomy) -> str:
     if not found:
         raise ConvolveError("no layer of this net has spatial dimensions: there are no parts of the input to mark")
     return max(found)[1]
+
+
+def _flattened(anatomy: Anatomy, value: Value) -> bool:
+    """Whether positions that depend on a value become features."""
+    after = {value.serial}
+    for v in topological([anatomy.forward.output]):
+        if any(x.serial in after for x in v.inputs):
+            after.add(v.serial)
+            shape = v.inputs[0].shape
+            if isinstance(v.op, Reshape) and len(v.shape) == 2 < len(shape) and math.prod(shape[1:-1]) > 1:
+                return True
+    return False
 
 
 def logits(output: Value) -> Value:
