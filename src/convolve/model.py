@@ -20,7 +20,8 @@ from convolve.layers.heads import headed
 from convolve.network import Network, View
 from convolve.onnx.export import DType, Layout, export_onnx
 from convolve.ops.softmax import Softmax
-from convolve.page.opening import PORT, open_page, subject
+from convolve.page.export import as_file
+from convolve.page.opening import PORT, Framed, in_notebook, open_page, subject, write_page
 from convolve.source import Rows, Source, batch
 from convolve.storage import describe, dumps, loads, restore
 from convolve.storage import load as load_file
@@ -303,20 +304,33 @@ class Model:
         """Every layer's activation for x, by name: unfused and direct, each equal to its definition."""
         return self.network.trace(as_images(x, self.input_shape))
 
-    def look(self, x: Any = None, y: Any = None, port: int = PORT, browser: bool = True) -> None:
-        """Open a page in the browser that explains the net down to one multiplication, until its tab is closed.
+    def look(
+        self, x: Any = None, y: Any = None, html: str | Path | None = None, port: int = PORT, browser: bool = True
+    ) -> Framed | None:
+        """A page that explains the net down to one multiplication: in the browser, until its tab is closed.
+
+        In a notebook it is shown there, for the first sample.
 
         Args:
             x: samples to look at, (n, *input_shape), or one; a made-up one by default.
             y: their labels, (n,), where they are known.
+            html: write the page for the first sample to this file instead, which works offline.
             port: where the page is served, or on the next port that is free; to this computer alone.
             browser: whether to open the address, which is printed, too.
 
         Raises:
             ConvolveError: the net takes several inputs, or an extra is missing: pip install 'convolve[look]'.
             ShapeError, DataError: x or y does not suit the model.
+            FileError: the file cannot be written.
         """
-        open_page(subject(self.network, type(self.net).__name__, self.classes, x, y), port, browser)
+        shown = subject(self.network, type(self.net).__name__, self.classes, x, y)
+        if html is not None:
+            write_page(shown, html)
+        elif in_notebook():
+            return Framed(as_file(shown))
+        else:
+            open_page(shown, port, browser)
+        return None
 
     # training it
 

@@ -39,8 +39,9 @@ def browser() -> Iterator[Any]:
     if CHROMIUM is None:
         assert not NEEDED, "Chromium is not installed, and CONVOLVE_NEEDS_BROWSER asks for it"
         pytest.skip("Chromium is not installed")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=20_000)
     with sync_playwright() as playwright:
         made = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield made
@@ -58,7 +59,7 @@ def visit(browser: Any, console: list[str]) -> Iterator[Callable[..., Any]]:
     """Opens an address as a page, in a context of its own, and waits until everything is drawn."""
     contexts = []
 
-    def opened(address: str, **settings: Any) -> Any:
+    def opened(address: str, shows: str = "#verdict-line", **settings: Any) -> Any:
         context = browser.new_context(**settings)
         contexts.append(context)
         page = context.new_page()
@@ -66,7 +67,7 @@ def visit(browser: Any, console: list[str]) -> Iterator[Callable[..., Any]]:
         page.on("pageerror", lambda error: console.append(str(error)))
         page.goto(address)
         page.wait_for_selector("body[data-ready]", timeout=20_000)
-        page.wait_for_selector("#verdict-line", timeout=20_000)
+        page.wait_for_selector(shows, timeout=20_000)
         return page
 
     yield opened

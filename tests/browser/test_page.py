@@ -31,6 +31,7 @@ from convolve import (
     Softmax,
     from_onnx,
 )
+from convolve.page.opening import write_page
 from convolve.page.session import Subject
 from convolve.view.excitation import measure
 from convolve.view.filters import filters
@@ -263,3 +264,33 @@ def test_a_bad_file_is_answered_on_the_page(visit: Callable[..., Any], lenet5_pa
     page.locator(".sample").nth(1).click()
     expect(page.locator("#notice")).to_be_hidden()
     expect(page.locator("#verdict")).to_have_text("2")
+
+
+def test_a_file_holds_it_all_offline(
+    visit: Callable[..., Any], lenet5: Subject, tmp_path: Path, console: list[str]
+) -> None:
+    write_page(lenet5, tmp_path / "net.html")
+    page = visit((tmp_path / "net.html").as_uri(), offline=True)
+    expect(page.locator("#verdict")).to_have_text("7")
+    for place, node in enumerate(lenet5.nodes):
+        page.click(f'[data-node="{place}"] .open')
+        expect(page.locator("#pixel-head")).to_contain_text(f"One value: {node.path},")
+        expect(page.locator("#verdict-line")).to_have_class("verdict-line equal")
+    page.click('[data-node="1"] .open')
+    for index, place in ((0, "0, 0"), (57, "2, 1"), (783, "27, 27")):
+        page.locator("#slide").fill(str(index))
+        expect(page.locator("#pixel-head")).to_have_text(re.compile(rf"conv1, map \d at {place}$"))
+    page.select_option("#heat", "grad_cam")
+    expect(page.locator("canvas.heat")).to_be_visible()
+    assert "://" not in (tmp_path / "net.html").read_text()
+
+
+def test_a_large_net_fits_into_a_file(visit: Callable[..., Any], tmp_path: Path) -> None:
+    net = Sequential(BYTES, Conv(48, 3), ReLU(), MaxPool(8), Flatten(), Dense(2))
+    shown = made_up(Model(net, (128, 128, 3)), "large", count=1)
+    write_page(shown, tmp_path / "large.html")
+    assert (tmp_path / "large.html").stat().st_size < 1_000_000
+    page = visit((tmp_path / "large.html").as_uri(), offline=True, shows="#answer .best")
+    page.click('[data-node="1"] .open')
+    expect(page.locator(".map-card")).to_have_count(12)
+    expect(page.locator("#pixel")).to_be_hidden()

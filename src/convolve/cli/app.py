@@ -241,6 +241,7 @@ def summary(**options: Any) -> None:
 @click.argument("model", metavar="MODEL|NAME")
 @click.argument("data", metavar="[FILE|DATA]", required=False)
 @_whole_option("--port", "Where the page is served, or on the next port that is free.", default=8770, most=65535)
+@click.option("--html", metavar="FILE", help="Write the page as one file that works offline, and open nothing.")
 @click.option("--no-browser", "browser", is_flag=True, flag_value=False, default=True, help="Only print the address.")
 @_shared
 def look(**options: Any) -> None:

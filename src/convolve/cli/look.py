@@ -11,7 +11,7 @@ from convolve.cli.find import Found, data_for, find_net
 from convolve.cli.output import Output
 from convolve.data import read_image
 from convolve.data.images import SUFFIXES
-from convolve.page.opening import open_page, subject
+from convolve.page.opening import open_page, subject, write_page
 from convolve.page.session import Subject
 
 MOST = 1000
@@ -20,11 +20,16 @@ DIGITS = (28, 28, 1)
 """What takes digits: they come with the package."""
 
 
-def look(model: str, data: str | None, port: int, browser: bool, quiet: bool, as_json: bool) -> None:
-    """Open the page, until it is closed."""
+def look(model: str, data: str | None, port: int, html: str | None, browser: bool, quiet: bool, as_json: bool) -> None:
+    """Open the page, until it is closed, or write it to a file."""
     output = Output(quiet, as_json)
     found = find_net(model, images=True)
-    open_page(_subject(found, data, output), port, browser, output.result)
+    shown = _subject(found, data, output)
+    if html is not None:
+        write_page(shown, html)
+        output.say(f"{html}: {Path(html).stat().st_size / 1e6:.1f} MB, with everything in it")
+    else:
+        open_page(shown, port, browser, output.result)
 
 
 def _subject(found: Found, data: str | None, output: Output) -> Subject:

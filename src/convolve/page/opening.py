@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import webbrowser
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,9 @@ from convolve.data.arrays import as_images, as_labels
 from convolve.errors import ConvolveError
 from convolve.graph import Shape
 from convolve.network import Network
+from convolve.page.export import as_file
 from convolve.page.session import Subject
+from convolve.storage import write
 
 PORT = 8770
 """Where the page is served, or on the next port that is free."""
@@ -85,3 +90,28 @@ def open_page(shown: Subject, port: int = PORT, browser: bool = True, said: Call
             webbrowser.open(address)
 
     server.Serving(shown, port).run(opened)
+
+
+def write_page(shown: Subject, path: str | Path) -> None:
+    """Write the page for the first sample as one HTML file that works offline, whole or not at all.
+
+    Raises:
+        FileError: it cannot be written; what was there before is unchanged.
+    """
+    write(path, as_file(shown).encode())
+
+
+@dataclass(frozen=True)
+class Framed:
+    """The page inside a notebook: it holds everything, and asks nobody."""
+
+    page: str
+
+    def _repr_html_(self) -> str:
+        return f'<iframe srcdoc="{escape(self.page)}" style="width: 100%; height: 48rem; border: 0"></iframe>'
+
+
+def in_notebook() -> bool:
+    """Whether a notebook's kernel runs this, which shows what it is given rather than opening windows."""
+    shell = sys.modules.get("IPython")
+    return shell is not None and "IPKernelApp" in getattr(shell.get_ipython(), "config", {})

@@ -14,7 +14,6 @@ import socket
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from importlib import resources
 
 import uvicorn
 from starlette.applications import Starlette
@@ -26,6 +25,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from convolve.errors import ConvolveError, DataError
+from convolve.page.assets import IMPORTS, TYPES, static
 from convolve.page.message import Message
 from convolve.page.opening import PORT
 from convolve.page.session import MOST_UPLOADED, Session, Subject
@@ -44,7 +44,6 @@ POLICY_CLOSED = 1008
 """The code that ends a socket which breaks the rules."""
 UNSUPPORTED = 1003
 """The code for who speaks in text."""
-TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -54,14 +53,8 @@ HEADERS = {
 }
 
 
-def static() -> dict[str, bytes]:
-    """The page's files by name, as they lie in the package."""
-    folder = resources.files("convolve.page") / "static"
-    return {f.name: f.read_bytes() for f in folder.iterdir() if f.name.rpartition(".")[2] in TYPES}
-
-
 def _policy(page: bytes) -> str:
-    [inner] = re.findall(rb'<script type="importmap">(.*?)</script>', page, re.DOTALL)
+    [inner] = re.findall(IMPORTS.encode(), page, re.DOTALL)
     return POLICY.format(digest=b64encode(hashlib.sha256(inner).digest()).decode())
 
 

@@ -174,7 +174,8 @@ class Session:
     def _samples(self, message: Message) -> Message:
         """Pictures of the samples from `from` on."""
         start = _whole(message.header, "from", 0, len(self.subject.samples) - 1)
-        shown = self.subject.samples[start : start + MOST_SAMPLES]
+        most = _whole(message.header, "most", 1, MOST_SAMPLES, MOST_SAMPLES)
+        shown = self.subject.samples[start : start + most]
         middle = np.stack([sliced(sample, 0.5) for sample in shown])
         return Message({"from": start}, {"pictures": self._as_bytes(shrunk(middle, THUMBNAIL))})
 
@@ -255,7 +256,7 @@ class Session:
     def _node(self, header: Mapping[str, Any]) -> Node:
         return self.subject.nodes[_whole(header, "node", 0, len(self.subject.nodes) - 1)]
 
-    def _maps(self, node: Node, header: Mapping[str, Any]) -> np.ndarray:
+    def maps(self, node: Node, header: Mapping[str, Any]) -> np.ndarray:
         """A layer's activations as maps: (rows, columns, channels), or (length, channels) of a signal.
 
         A row of values becomes one map, of a volume the slice is taken that lies at the part `depth` of it.
@@ -269,7 +270,7 @@ class Session:
             raise DataError(f"expected a list of nodes. Received: {listed!r}")
         scales, arrays = [], {}
         for place in listed:
-            maps = self._maps(self._node({"node": place}), message.header)
+            maps = self.maps(self._node({"node": place}), message.header)
             scale = float(np.nanmax(np.abs(maps)))
             shown = shrunk(maps[..., :MOST_THUMBNAILS][None], THUMBNAIL)[0]
             arrays[str(place)] = quantised(np.moveaxis(shown, -1, 0), scale)
@@ -279,16 +280,17 @@ class Session:
     def _layer(self, message: Message) -> Message:
         """A layer's maps and filters, some at a time, in the order that is asked for."""
         node = self._node(message.header)
-        maps = self._maps(node, message.header)
+        maps = self.maps(node, message.header)
         found = self._filters(node)
         strengths = np.nanmean(np.abs(maps).reshape(-1, maps.shape[-1]), 0)
         # Maps without filters of their own are told apart by what they show.
         likened = found or Filters(node.path, np.nan_to_num(maps.reshape(-1, maps.shape[-1]).T))
         order = likened.order(str(message.header.get("order", "index")))
         start = _whole(message.header, "from", 0, len(order) - 1)
-        chosen = order[start : start + MOST_MAPS]
+        chosen = order[start : start + _whole(message.header, "most", 1, MOST_MAPS, MOST_MAPS)]
+        size = _whole(message.header, "size", 1, MAP, MAP)
         scale = float(np.nanmax(np.abs(maps)))
-        arrays = {"maps": quantised(np.moveaxis(shrunk(maps[None], MAP)[0], -1, 0)[chosen], scale)}
+        arrays = {"maps": quantised(np.moveaxis(shrunk(maps[..., chosen][None], size)[0], -1, 0), scale)}
         arrays["channels"] = chosen.astype(np.int32)
         arrays["strengths"] = strengths[chosen].astype(np.float32)
         header = {"node": message.header["node"], "count": len(order), "from": start, "scale": scale}
@@ -393,7 +395,7 @@ class Session:
     def _map(self, message: Message) -> Message:
         """One channel of a layer's activations, every number of it."""
         node = self._node(message.header)
-        maps = self._maps(node, message.header)
+        maps = self.maps(node, message.header)
         channel = _whole(message.header, "channel", 0, maps.shape[-1] - 1)
         scale = float(np.nanmax(np.abs(maps)))
         header = {"node": message.header["node"], "channel": channel, "scale": scale}
@@ -441,8 +443,8 @@ def _array_of(content: bytes, name: str, shape: Shape, dtype: np.dtype[Any]) -> 
     return made.reshape(1, *shape).astype(dtype)
 
 
-def _whole(header: Mapping[str, Any], name: str, least: int, most: int) -> int:
-    value = header.get(name, 0)
+def _whole(header: Mapping[str, Any], name: str, least: int, most: int, default: int = 0) -> int:
+    value = header.get(name, default)
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise DataError(f"{name}: expected a whole number from {least} to {most}. Received: {value!r}")
     return value

@@ -99,6 +99,14 @@ export function percent(share) {
   return `${(100 * share).toFixed(share >= 0.0995 || share < 0.0005 ? 1 : 2)}\u2009%`;
 }
 
+/** @type {(sentence: string) => void} */
+let failed = () => {};
+
+/** @param {(sentence: string) => void} task Told what went wrong where nobody waits for a result. */
+export function onFailure(task) {
+  failed = task;
+}
+
 /**
  * Runs a task, never twice at once: what is asked for meanwhile is done once, afterwards, with the latest arguments.
  * @template {any[]} A
@@ -121,6 +129,8 @@ export function latest(task) {
           waiting = null;
           await task(...now);
         }
+      } catch (error) {
+        failed(/** @type {Error} */ (error).message);
       } finally {
         running = null;
       }

@@ -100,7 +100,7 @@ export function excitation(source, net) {
      * @param {number[]} shown Its filters, in the order of the maps; none where it has no filters.
      */
     show(layer, shown) {
-      place.hidden = !shown.length || net.samples < 2;
+      place.hidden = !source.live || !shown.length || net.samples < 2;
       const same = layer === node && shown.join() === filters.join();
       node = layer;
       filters = shown;

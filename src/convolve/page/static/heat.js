@@ -11,9 +11,8 @@ const MOST = 0.85; // opacity
 /**
  * @param {import("page/source.js").Source} source
  * @param {import("page/state.js").Net} net
- * @param {(sentence: string) => void} notice
  */
-export function heat(source, net, notice) {
+export function heat(source, net) {
   const canvas = el("canvas", { class: "heat pixels", role: "img", hidden: true });
   const classes = net.nodes[net.nodes.length - 1].shape.at(-1) ?? 1;
   const name = (/** @type {number} */ c) => net.classes?.[c] ?? String(c);
@@ -34,19 +33,15 @@ export function heat(source, net, notice) {
       return;
     }
     const number_ = target.value === "best" ? chosen.best : Number(target.value);
-    try {
-      const { header, arrays } = await source.ask({ ask: "heat", method: method.value, target: number_ });
-      map = arrays.heat;
-      words.textContent = header.method === "grad_cam"
-        ? `Orange: where ${header.layer} speaks for ${name(header.target)}.`
-        : `Orange: covering it lowers the score of ${name(header.target)}, by ${number(header.largest, 3)} at most; blue: it raises it.`;
-      canvas.hidden = false;
-      canvas.setAttribute("aria-label", words.textContent);
-      paint();
-    } catch (error) {
-      canvas.hidden = true;
-      notice(/** @type {Error} */ (error).message);
-    }
+    canvas.hidden = true;
+    const { header, arrays } = await source.ask({ ask: "heat", method: method.value, target: number_ });
+    map = arrays.heat;
+    words.textContent = header.method === "grad_cam"
+      ? `Orange: where ${header.layer} speaks for ${name(header.target)}.`
+      : `Orange: covering it lowers the score of ${name(header.target)}, by ${number(header.largest, 3)} at most; blue: it raises it.`;
+    canvas.hidden = false;
+    canvas.setAttribute("aria-label", words.textContent);
+    paint();
   });
 
   function paint() {

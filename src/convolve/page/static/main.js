@@ -1,7 +1,8 @@
 // The page begins here: who answers, and which views there are.
 
-import { byId } from "page/dom.js";
+import { byId, onFailure } from "page/dom.js";
 import { connect } from "page/source.js";
+import { recorded } from "page/recorded.js";
 import { showPicture } from "page/picture.js";
 import { showNet } from "page/net.js";
 import { showLayer } from "page/layer.js";
@@ -17,14 +18,16 @@ function notice(sentence) {
 
 async function begin() {
   notice("");
-  const source = await connect(notice);
+  onFailure(notice);
+  const kept = document.getElementById("recorded");
+  const source = await (kept ? recorded(kept.textContent ?? "") : connect(notice));
   const net = /** @type {any} */ ((await source.ask({ ask: "net" })).header);
   showNet(source, net);
   showLayer(source, net);
   showPixel(source, net);
   await showPicture(source, net, notice);
   const first = net.nodes.findIndex((/** @type {any} */ n) => n.dense && n.shape.length > 1);
-  if (chosen.node === 0 && first > 0) choose({ node: first });
+  if (chosen.node === 0 && first > 0) choose({ node: first, channel: source.channel(first) });
   document.addEventListener("go", (event) => {
     const node = net.nodes.findIndex((/** @type {any} */ n) => n.path === /** @type {CustomEvent} */ (event).detail);
     if (node >= 0) choose({ node });

@@ -84,6 +84,7 @@ export function showNet(source, net) {
     const cards = items.map((item, i) => card(net, item, {
       maps: Math.min(maps, item.last >= 0 ? mapCount(net.nodes[item.last].shape) : 0), across, side,
       style: { left: `${x(columns[i])}rem`, top: `${y(lanes[i])}rem`, width: `${WIDTH}rem`, height: `${height}rem` },
+      choose: (node) => choose({ node, channel: source.channel(node), position: null }),
       toggle: () => {
         if (open.has(item.fold)) open.delete(item.fold);
         else open.add(item.fold);
@@ -204,9 +205,11 @@ function placed(net, items) {
 /**
  * @param {Net} net
  * @param {Item} item
- * @param {{maps: number, across: number, side: number, style: Record<string, string>, toggle: () => void}} how
+ * @param {{maps: number, across: number, side: number, style: Record<string, string>, toggle: () => void,
+ *   choose: (node: number) => void}} how
  */
-function card(net, item, { maps, across, side, style, toggle }) {
+function card(net, item, how) {
+  const { maps, across, side, style, toggle } = how;
   const node = net.nodes[item.last];
   const layers = item.last - item.first + 1;
   let parameters = 0;
@@ -221,7 +224,7 @@ function card(net, item, { maps, across, side, style, toggle }) {
     el("span", { class: "shape" }, by(node.shape)),
     el("span", { class: "kind" }, parameters ? `${whole(parameters)} weights` : "\u00a0"),
   );
-  button.addEventListener("click", () => choose({ node: item.last, channel: 0, position: null }));
+  button.addEventListener("click", () => how.choose(item.last));
   made.append(button);
   if (item.fold >= 0 && (item.folded || net.folds[item.fold].first === item.first)) {
     const title = net.folds[item.fold].title;

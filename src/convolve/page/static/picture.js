@@ -30,22 +30,18 @@ export function showPicture(source, net, notice) {
   const canvas = el("canvas", { id: "picture-canvas", role: "img", class: "pixels" });
   const [rows, columns] = spatial.length === 1 ? [1, spatial[0]] : spatial.slice(-2);
   const marks = svg("svg", { class: "marks", viewBox: `0 0 ${columns} ${rows}`, preserveAspectRatio: "none", "aria-hidden": "true" });
-  const over = heat(source, net, notice);
+  const over = heat(source, net);
   const frame = el("div", { class: spatial.length === 1 ? "frame signal" : "frame" }, canvas, over.canvas, marks);
   if (spatial.length > 1) frame.style.aspectRatio = `${columns} / ${rows}`;
   byId("board").replaceChildren(frame);
 
   let said = "";
   const look = latest(async (/** @type {Record<string, any>} */ what, /** @type {any} */ arrays = {}) => {
-    try {
-      const { header, arrays: got } = await source.ask({ ask: "look", ...what }, arrays);
-      notice("");
-      said = header.said;
-      showAnswer(net, header, what);
-      choose({ picture: got.picture, turn: chosen.turn + 1, best: header.best ?? 0 });
-    } catch (error) {
-      notice(/** @type {Error} */ (error).message);
-    }
+    const { header, arrays: got } = await source.ask({ ask: "look", ...what }, arrays);
+    notice("");
+    said = header.said;
+    showAnswer(net, header, what);
+    choose({ picture: got.picture, turn: chosen.turn + 1, best: header.best ?? 0 });
   });
 
   function paint() {
@@ -79,7 +75,7 @@ export function showPicture(source, net, notice) {
 
   const tools = byId("tools");
   tools.replaceChildren();
-  if (spatial.length > 2) tools.append(depthSlider(spatial[0]));
+  if (spatial.length > 2 && source.live) tools.append(depthSlider(spatial[0]));
   if (drawable) tools.append(drawing(canvas, marks, look, net));
   tools.append(over.choice);
   chooser(source, net, look, notice);
@@ -203,6 +199,7 @@ function drawing(canvas, marks, look, net) {
  */
 function chooser(source, net, look, notice) {
   const place = byId("choose");
+  byId("choose-side").hidden = !source.live;
   const list = el("div", { class: "samples", role: "group", "aria-label": net.source || "samples" });
   let from = 0;
 
@@ -227,7 +224,7 @@ function chooser(source, net, look, notice) {
     from = Math.min(Math.max(0, from + by * PAGE), Math.max(0, net.samples - 1));
     fill();
   };
-  const pager = net.samples > PAGE
+  const pager = source.live && net.samples > PAGE
     ? el("span", {},
         el("button", { type: "button", onclick: () => turn(-1), "aria-label": "Earlier samples" }, "\u2190"), " ",
         el("button", { type: "button", onclick: () => turn(1), "aria-label": "Later samples" }, "\u2192"))

@@ -91,7 +91,9 @@ export function showPixel(source, net) {
     const { node, channel, turn, depth } = chosen;
     const vector = net.nodes[node].shape.length === 1;
     if (!drawn || drawn.node !== node || drawn.channel !== channel || drawn.turn !== turn || drawn.depth !== depth) {
-      const got = await source.ask({ ask: "map", node, channel: vector ? 0 : channel, depth });
+      const got = await source.ask({ ask: "map", node, channel: vector ? 0 : channel, depth }).catch(() => null);
+      place.hidden = !got;
+      if (!got) return;
       map = got.arrays.map;
       scale = got.header.scale;
       drawn = { node, channel, turn, depth };
@@ -102,7 +104,10 @@ export function showPixel(source, net) {
     }
     const position = [.../** @type {number[]} */ (chosen.position), channel];
     const { header, arrays } = await source.ask({ ask: "pixel", node, position });
-    if (node === chosen.node) await show(header.pixel, arrays);
+    if (node !== chosen.node) return;
+    const at = header.pixel.position.slice(0, -1);
+    if (at.join() !== position.slice(0, -1).join()) choose({ position: at }); // the nearest that a file holds
+    await show(header.pixel, arrays);
   });
 
   /**
@@ -153,7 +158,9 @@ export function showPixel(source, net) {
     const places = [];
     for (let i = 0; i < arrays.places.data.length; i += rank) places.push(Array.from(arrays.places.data.slice(i, i + rank)));
     const depth = rank > 2 && spatial[0] > 1 ? clamp(places[Math.floor(places.length / 2)][0], spatial[0]) / (spatial[0] - 1) : 0.5;
-    const got = from < 0 ? pictureMap(channel, depth) : (await source.ask({ ask: "map", node: from, channel, depth }));
+    const got = from < 0 ? pictureMap(channel, depth) : await source.ask({ ask: "map", node: from, channel, depth }).catch(() => null);
+    input.figure.hidden = !got;
+    if (!got) return;
     const { data, shape } = got.arrays.map;
     paintValues(input.canvas, data, shape, got.header.scale);
     input.size(shape);

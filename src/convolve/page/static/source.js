@@ -5,7 +5,9 @@ import { pack, unpack } from "page/message.js";
 /**
  * @typedef {import("page/message.js").Message} Message
  * @typedef {{ask: (header: Record<string, any>, arrays?: Record<string, {data: Uint8Array, shape: number[]}>) =>
- *   Promise<Message>, live: boolean}} Source
+ *   Promise<Message>, live: boolean, channel: (node: number) => number}} Source
+ *
+ * `channel` is the map of a layer that is shown first.
  */
 
 /** A refusal of the program's, in a sentence for people. */
@@ -42,7 +44,7 @@ export function connect(ended) {
     else waiting.done(message);
   };
   return new Promise((done) => {
-    socket.onopen = () => done({ ask, live: true });
+    socket.onopen = () => done({ ask, live: true, channel: () => 0 });
     socket.onclose = () => {
       ended("The program behind this page has ended. What is shown stays; start it anew to go on.");
     };
