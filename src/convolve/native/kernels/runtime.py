@@ -1,9 +1,10 @@
 """What the threads themselves run: the walk over a program's table, the barrier between phases, the wait for work.
 
 Shared words (see `Word`) and a table of calls, four 64-bit slots each: kernel, arguments,
-pieces, and whether the phase ends here. Every call has a counter from which threads claim pieces; a barrier's last
-arrival lets all go on. Waiting spins briefly and then sleeps in the operating system's kernel, so that a busy
-neighbour costs its share and no more.
+pieces, and whether the phase ends here. Every call has a counter from which threads claim pieces, every other thread
+from the last one on: so each meets much the same part of an image in every call, in the cache that holds it. A
+barrier's last arrival lets all go on. Waiting spins briefly and then sleeps in the operating system's kernel, so that
+a busy neighbour costs its share and no more.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ LINE = 8
 """64-bit slots in a cache line."""
 BARRIER_SPINS = 2000
 IDLE_SPINS = 20000
+HALF = 32
+"""Bits of a counter for the pieces that are claimed from one end."""
 MOST_THREADS = 1023
 """Bits of the job's word that hold the job's number of threads."""
 
@@ -150,12 +153,17 @@ class Runtime:
             emit_wake(k.module, k.ir, self.address(Word.JOB))
 
     def walk(self, thread: Expr, threads: Expr) -> None:
-        """All calls in order: claim pieces until none is left, and meet at the end of each phase."""
+        """All calls in order: claim pieces until none is left, and meet at the end of each phase.
+
+        A counter holds how many were claimed from the front, and in its upper half how many from the back.
+        """
         k, b = self.k, self.k.ir
         calls = b.inttoptr(self.word(Word.CALLS).value, POINTER)
         counters = b.inttoptr(self.word(Word.COUNTERS).value, POINTER)
         scratch = b.inttoptr((self.word(Word.SCRATCH) + thread * self.word(Word.SCRATCH_SIZE)).value, POINTER)
         kind = ir.FunctionType(ir.VoidType(), [POINTER, I64, POINTER]).as_pointer()
+        from_front = (thread & 1).equals(0)
+        step = k.select(from_front, k.lift(1), k.lift(1 << HALF))
         with k.range(self.word(Word.COUNT)) as call:
             row = b.gep(calls, [(call * 4).value], source_etype=I64)
 
@@ -167,8 +175,10 @@ class Runtime:
             pieces = slot(2)
             counter = b.gep(counters, [(call * LINE).value], source_etype=I64)
             with self.forever() as leave:
-                piece = Expr(k, b.atomic_rmw("add", counter, I64(1), "monotonic"))
-                leave(piece >= pieces)
+                claimed = Expr(k, b.atomic_rmw("add", counter, step.value, "monotonic"))
+                front, back = claimed & ((1 << HALF) - 1), claimed >> HALF
+                leave(front + back >= pieces)
+                piece = k.select(from_front, front, pieces - 1 - back)
                 b.call(kernel, [arguments, piece.value, scratch])
             with k.when((slot(3) & k.select(threads > 1, k.lift(1), k.lift(0))).differs(0)):
                 self.barrier(threads)
