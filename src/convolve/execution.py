@@ -50,15 +50,10 @@ class Executable:
         self._tables: dict[bytes, np.ndarray] = {}
         self._slots: dict[Memory, list[tuple[int, int]]] = {}
         calls = [*program.preparation, *program.calls]
-        values: list[int] = []
-        starts: list[int] = []
-        for call in calls:
-            starts.append(len(values))
-            for declared in call.spec.arguments:
-                values.append(self._value(call.arguments[declared.split(":")[0]], len(values)))
-        self._arguments = aligned(max(1, len(values)), np.int64)
-        self._arguments[: len(values)] = values
-        places = [self._arguments.ctypes.data + 8 * start for start in starts]
+        everything = [c for call in calls for c in (call, *(c for piece in call.stages for c in piece))]
+        count = sum(len(c.spec.arguments) for c in everything)
+        self._arguments, self._used = aligned(max(1, count), np.int64), 0
+        places = [self._place(call) for call in calls]
         first = len(program.preparation)
         self.preparation = _table(program.preparation, places[:first])
         self.table = _table(program.calls, places[first:])
@@ -88,9 +83,31 @@ class Executable:
                 result[memory] = array
         return result
 
+    def _place(self, call: Call) -> int:
+        """Lay down a call's arguments, those of its stages before them; gives their address."""
+        arguments = dict(call.arguments)
+        for i, pieces in enumerate(zip(*call.stages, strict=True)):
+            spec, given = pieces[0].spec, pieces[0].arguments
+            names = [declared.split(":")[0] for declared in spec.arguments]
+            local = [isinstance(a, At) and a.memory.home == "scratch" for a in (given[name] for name in names)]
+            blocks = [self._place(piece) for piece in pieces]
+            arguments |= {
+                f"kernel{i}": dispatch(spec),
+                f"blocks{i}": blocks[0],
+                f"size{i}": len(names),
+                f"slot{i}": local.index(True),
+            }
+        start = self._used
+        for declared in call.spec.arguments:
+            self._arguments[self._used] = self._value(arguments[declared.split(":")[0]], self._used)
+            self._used += 1
+        return int(self._arguments.ctypes.data) + 8 * start
+
     def _value(self, argument: Any, slot: int) -> int:
         if isinstance(argument, At):
             item = ITEM[argument.memory.dtype]
+            if argument.memory.home == "scratch":
+                return argument.index * item
             self._slots.setdefault(argument.memory, []).append((slot, argument.index * item))
             return 0
         if isinstance(argument, np.ndarray):

@@ -144,6 +144,8 @@ class Lowering:
     """Serials of the values that lie in filter panels, and how many groups of filters they have."""
     parts: Mapping[int, tuple[Value, int, int]] = field(default_factory=dict)
     """Values that are computed where they belong in a concatenation: which, along which axis, from where on."""
+    folded: Mapping[int, Value] = field(default_factory=dict)
+    """Values that are computed where another lies, whose last dimension is theirs from there on in one."""
     targets: Mapping[int, Buffer] = field(default_factory=dict)
     stores: dict[str, Buffer] = field(default_factory=dict)
     buffers: dict[int, Buffer] = field(default_factory=dict)
@@ -265,6 +267,8 @@ class Lowering:
             elif value.serial in self.parts:
                 whole, axis, at = self.parts[value.serial]
                 made = self.whole(whole).part(value.shape, axis, at)
+            elif value.serial in self.folded:
+                made = self.whole(self.folded[value.serial]).unfolded(value.shape)
             else:
                 made = padded(name, value.shape, self.pads.get(value.serial, ()))
                 if any(p for pair in made.pads for p in pair):
@@ -273,7 +277,7 @@ class Lowering:
         return made
 
     def whole(self, value: Value) -> Buffer:
-        """The buffer of a concatenation: made when its first part is."""
+        """The buffer of a value that others are computed in: made when the first of them is."""
         return self.buffers.get(value.serial) or self.result(value)
 
     def margined(self, value: Value, pads: Pads) -> Buffer:

@@ -27,7 +27,7 @@ ALIGN = 64
 class Memory:
     """A piece of memory: `arena` lives within one run, `store` between runs, `input` is the caller's for one run.
 
-    `prepared` is made of stores alone, and lives until one of these changes.
+    `prepared` is made of stores alone, and lives until one of these changes; `scratch` is a thread's own, for a piece.
     """
 
     name: str
@@ -61,8 +61,14 @@ class Buffer:
         return not self.panels and self.strides == row_major(self.shape)
 
     def part(self, shape: tuple[int, ...], axis: int, at: int) -> Buffer:
-        """The positions from `at` on along an axis, a view without margins."""
-        return replace(self, shape=shape, start=self.start + at * self.strides[axis], pads=())
+        """The positions from `at` on along an axis, a view: with the margins where it is channels that are chosen."""
+        pads = self.pads if axis == len(self.shape) - 1 else ()
+        return replace(self, shape=shape, start=self.start + at * self.strides[axis], pads=pads)
+
+    def unfolded(self, shape: tuple[int, ...]) -> Buffer:
+        """A view with the last dimension as several."""
+        last = len(self.shape) - 1
+        return Buffer(self.memory, shape, (*self.strides[:last], *row_major(shape[last:])), self.start)
 
 
 @dataclass(frozen=True)
@@ -90,17 +96,26 @@ class Call:
     scratch: int = 0
     disjoint: bool = False
     """Whether it writes other places of its memory than the calls before it that wrote there."""
+    stages: tuple[tuple[Call, ...], ...] = ()
+    """For each piece of a chain, what it runs; one argument of each of these lies in memory of home `scratch`."""
     phase: int = -1
 
     @property
     def joins(self) -> bool:
         """Whether it may run beside the calls before it that wrote to its memory: it does not read there, either."""
-        places = [a.memory for a in self.arguments.values() if isinstance(a, At)]
+        places = self._places
         return self.disjoint and all(places.count(memory) == 1 for memory in self.writes)
 
     @property
     def memories(self) -> list[Memory]:
-        return list(dict.fromkeys(a.memory for a in self.arguments.values() if isinstance(a, At)))
+        return list(dict.fromkeys(self._places))
+
+    @property
+    def _places(self) -> list[Memory]:
+        """Every memory that is an argument; for a chain, those of one piece stand for all."""
+        calls = (self, *(self.stages[0] if self.stages else ()))
+        found = [a.memory for call in calls for a in call.arguments.values() if isinstance(a, At)]
+        return [memory for memory in found if memory.home != "scratch"]
 
     @property
     def reads(self) -> list[Memory]:

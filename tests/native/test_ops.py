@@ -40,6 +40,7 @@ from convolve.native.kernels.layout import Fill
 from convolve.native.kernels.pointwise import Pointwise as PointwiseKernel
 from convolve.native.kernels.resample import Resample as ResampleKernel
 from convolve.ops.convolution import Convolution, transposed
+from convolve.ops.layout import transpose
 from convolve.ops.norm import moments, normalize
 from convolve.ops.pool import KINDS, Pool, PoolGradient
 from convolve.ops.resample import PADDINGS, RESIZINGS, Map, Resample
@@ -529,6 +530,39 @@ def test_branches_write_to_their_places_at_once() -> None:
         calls = [c for c in compile_graph(Graph({"joined": joined})).calls if c.writes[0].size >= joined.size]
         assert len({c.writes[0] for c in calls}) == 1
         assert [c.phase - calls[0].phase for c in calls] == phases
+
+
+def copies(*roots: Value) -> list[str]:
+    """Calls that only move what is there."""
+    program = compile_graph(Graph({str(i): root for i, root in enumerate(roots)}))
+    return [c.algorithm for c in program.calls if c.algorithm in ("copy", "transpose")]
+
+
+def test_a_part_that_a_convolution_reads_lies_in_its_place_with_margins() -> None:
+    x = leaf("input", "x", (2, 6, 5, 3))
+    first, other = (leaf("parameter", f"w{i}", (n, 3, 3, c)) for i, (n, c) in enumerate([(4, 3), (7, 4)]))
+    window = resolve(3, 1, 1, "same", (6, 5))
+    y = ops.relu(apply(Convolution(window), ops.exp(x), first))
+    joined = ops.concat(y, ops.square(y), axis=3)
+    z = apply(Convolution(window), y, other)
+    check([joined, z], {"x": normal(x.shape), "w0": normal(first.shape, 1), "w1": normal(other.shape, 2)})
+    assert not copies(joined * 2.0, z)
+
+
+def test_shuffled_channels_are_written_between_margins() -> None:
+    x, w = leaf("input", "x", (2, 5, 6, 12)), leaf("parameter", "w", (12, 3, 3, 1))
+    parts = transpose(ops.reshape(ops.exp(x), (2, 5, 6, 4, 3)), (0, 1, 2, 4, 3))
+    shuffled = ops.reshape(parts, x.shape)
+    y = apply(Convolution(resolve(3, 1, 1, "same", (5, 6)), 12), shuffled, w)
+    check([y], {"x": normal(x.shape), "w": normal(w.shape, 1)})
+    assert copies(y) == ["transpose"]
+    check([y, parts * 2.0], {"x": normal(x.shape), "w": normal(w.shape, 1)})
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4, 5])
+def test_planes_are_woven_into_pixels(channels: int) -> None:
+    x = leaf("parameter", "x", (2, channels, 3, 29))
+    check([transpose(x, (0, 2, 3, 1))], {"x": normal(x.shape)})
 
 
 def test_a_view_of_what_carries_margins() -> None:

@@ -323,6 +323,14 @@ class Kernel:
         """An LLVM intrinsic that maps to one exact instruction: sqrt, fabs, floor, rint, ..."""
         return self.intrinsic(f"llvm.{name}.{_suffix(a.type)}", a.type, [a])
 
+    def address(self, pointer: Pointer) -> Expr:
+        """An address as an integer."""
+        return Expr(self, self.ir.ptrtoint(pointer.value, I64))
+
+    def words(self, count: Expr) -> Pointer:
+        """So many 64-bit words of the function's own, until it returns."""
+        return Pointer(self, self.ir.alloca(I64, count.value), "i8")
+
     def halves(self, vector: Expr) -> tuple[Expr, Expr]:
         """The lower and the upper half of a vector's lanes; of two lanes, numbers."""
         half = vector.type.count // 2
@@ -335,6 +343,20 @@ class Kernel:
         """A vector of the lanes that are named."""
         chosen = ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes))
         return Expr(self, self.ir.shuffle_vector(vector.value, vector.value, chosen))
+
+    def woven(self, vectors: Sequence[Expr]) -> list[Expr]:
+        """As many vectors, with the first lanes of all, the second lanes of all, and so on."""
+        count, lanes = len(vectors), vectors[0].type.count
+        values, width = [v.value for v in vectors], lanes
+        while len(values) > 2:
+            empty = ir.Constant(values[0].type, ir.Undefined)
+            pairs = zip(values[::2], [*values[1::2], empty][: -(-len(values) // 2)], strict=True)
+            whole = ir.Constant(ir.VectorType(I32, 2 * width), list(range(2 * width)))
+            values, width = [self.ir.shuffle_vector(a, b, whole) for a, b in pairs], 2 * width
+        order = [i % count * lanes + i // count for i in range(count * lanes)]
+        chosen = (order[i : i + lanes] for i in range(0, len(order), lanes))
+        masks = (ir.Constant(ir.VectorType(I32, lanes), part) for part in chosen)
+        return [Expr(self, self.ir.shuffle_vector(*values, mask)) for mask in masks]
 
     def lane_mask(self, count: Expr, lanes: int | None = None) -> Mask:
         """Lanes 0..count-1 set; `count` may lie outside of 0..lanes."""

@@ -143,7 +143,7 @@ class Convolution(Sliding):
         [target] = group.outputs
         result = low.result(target)
         tiling = None if low.exact else self.tiling(*shapes, fixed=low.fixed)
-        axes = [self._axis(i, x.shape[1 + i], y.shape[1 + i]) for i in range(self.window.rank)]
+        axes = self.axes(x.shape, y.shape)
         if tiling:
             lower_product(group, low, tiling, x, w, result)
         elif width := narrow(shapes[1], self.groups):
@@ -151,8 +151,11 @@ class Convolution(Sliding):
         else:
             product_of(group, low, x, w, axes, result, self.groups)
 
+    def axes(self, x: Shape, y: Shape) -> list[Axis]:
+        """Every output position sees an input through all taps."""
+        return [self._axis(i, x[1 + i], y[1 + i]) for i in range(self.window.rank)]
+
     def _axis(self, i: int, size: int, positions: int) -> Axis:
-        """Dimension i: every output position sees an input of `size` through all taps."""
         k, s, d, (lo, _) = (getattr(self.window, name)[i] for name in ("kernel", "stride", "dilation", "pads"))
         return Axis(positions, s, -lo, size, tuple(range(0, k * d, d)), tuple(range(k)), k)
 

@@ -16,6 +16,9 @@ from convolve.native.kernels.layout import Transpose as TransposeKernel
 from convolve.ops.reduce import reshape_to
 from convolve.program import Argument, At, Buffer
 
+WOVEN = (2, 3, 4)
+"""Numbers of runs that are woven vector by vector: channels of pictures, and groups whose channels are shuffled."""
+
 
 @register
 @dataclass(frozen=True)
@@ -182,7 +185,8 @@ class Transpose(Op):
             "x_column": x_column,
             "y_column": y_column,
         }
-        low.call(TransposeKernel(), arguments, pieces, result, "transpose", disjoint=True)
+        woven = columns if columns in WOVEN and x_row == y_column == 1 and y_row == columns else 0
+        low.call(TransposeKernel(woven), arguments, pieces, result, "transpose", disjoint=True)
 
 
 def transpose(value: Value, axes: Sequence[int]) -> Value:

@@ -20,7 +20,7 @@ from convolve.lowering import GRAIN, Group, Lowering, offsets, table
 from convolve.native.kernels.pool import Pool as PoolKernel
 from convolve.native.kernels.pool import PoolGradient as PoolGradientKernel
 from convolve.ops.convolution import fitting, patches, scatter
-from convolve.program import SLACK, Argument, At, row_major
+from convolve.program import SLACK, Argument, At, Buffer, row_major
 from convolve.window import Pads, Reach, Window
 
 KINDS = ("max", "avg", "sum")
@@ -90,8 +90,12 @@ class Pool(Op):
         y = group.anchor
         assert y is not None
         x, result = low.plain(y.inputs[0]), low.result(y)
-        size, channels = x.shape[1:-1], x.shape[-1]
-        rows, taps = gathers(self.window.reads(size), x.strides[1:-1], result.strides[1:-1])
+        self.gather(low, x, result, self.window.reads(x.shape[1:-1]), self.divisor(x.shape[1:-1]))
+
+    def gather(self, low: Lowering, x: Buffer, result: Buffer, reads: Sequence[Reach], divisor: np.ndarray) -> None:
+        """The call for a result whose windows read so of an input."""
+        channels = x.shape[-1]
+        rows, taps = gathers(reads, x.strides[1:-1], result.strides[1:-1])
         pieces = max(1, min(len(rows), len(rows) * self.window.taps * channels // READS))
         arguments: dict[str, Argument] = {
             "x": At(x.memory, x.start),
@@ -108,7 +112,7 @@ class Pool(Op):
             spec = PoolKernel("max")
         else:
             spec = PoolKernel("sum")
-            arguments["divisor"] = self.divisor(size).astype(np.float32)
+            arguments["divisor"] = divisor.astype(np.float32)
         low.call(spec, arguments, pieces * x.shape[0], result, f"{self.kind} pool", disjoint=True)
 
 

@@ -25,6 +25,8 @@ BLOCK_BYTES = 256 * 1024
 WORTHWHILE = 0.92
 """Share of a product's work from which on leaving out the taps that meet only margin is not worth smaller tiles."""
 PIECE_FLOPS = 500_000
+SMALL_FLOPS, SMALL_PIECES = 60_000, 16
+"""Operations worth a piece where there are so few pieces that threads would wait for each other."""
 PIECE_BYTES = 256 * 1024
 """Filters worth a piece of their own where few positions share them: in a dense layer, for one image."""
 ROWS_ALONG = (7, 4, 1)
@@ -70,7 +72,7 @@ def product_of(
 ) -> None:
     """One gather-GEMM: the positions of every image as rows, the output's channels as columns, group by group."""
     for first, columns in column_spans(y.shape[-1] // groups):
-        _span_of(group, low, x, panels, axes, y, first, columns, groups)
+        span_of(group, low, x, panels, axes, y, first, columns, groups)
 
 
 def column_spans(columns: int) -> list[tuple[int, int]]:
@@ -85,27 +87,39 @@ def column_spans(columns: int) -> list[tuple[int, int]]:
     return [(0, columns - last), (columns - last, last)]
 
 
-def narrow_of(group: Group, low: Lowering, x: Buffer, panels: At, axes: Sequence[Axis], y: Buffer, width: int) -> None:
-    """Groups of `width` channels and filters: positions as rows, channels as columns, taps as the reduction."""
+def narrow_of(
+    group: Group,
+    low: Lowering,
+    x: Buffer,
+    panels: At,
+    axes: Sequence[Axis],
+    y: Buffer,
+    width: int,
+    column: int = 0,
+) -> None:
+    """Groups of `width` channels and filters: positions as rows, channels as columns, taps as the reduction.
+
+    The channels of `x` and the columns of `y` may be some of many, from `column` on.
+    """
     *leads, last = axes or (POINT,)
     run = len(last.taps) if set(np.diff(last.shifts)) <= {1} and len(set(np.diff(last.taps))) <= 1 else 1
     rows = _rows_along(last.positions, run)
     together = _together(y.shape[0], math.prod(a.positions for a in axes))
     reductions, _ = _reductions(axes, x.strides[1:-1], width, heads=run > 1)
     order, reach = _tiles_along(leads, last, together, rows, len(reductions))
-    tables = _Tables.of(group, low, x, axes, y, together, order, reach)
+    tables = _Tables.of(group, low, x, axes, y, together, order, reach, column)
     apart = last.step if run > 1 < rows else 1
     spec = Depthwise(width, rows, run, apart, tables.epilogue)
     columns, panel_size = y.shape[-1], math.prod(a.kernel for a in axes) * width * PANEL
     stacks = y.shape[0] // together
     taps = math.prod(len(a.taps) for a in axes)
     flops = 2 * y.shape[0] * math.prod(a.positions for a in axes) * columns * taps * width
-    blocks = min(len(reach), max(1, min(MOST_PIECES, flops // PIECE_FLOPS) // stacks))
+    blocks = min(len(reach), max(1, min(MOST_PIECES, _pieces(flops)) // stacks))
     arguments = tables.arguments | {
         "red": table(reductions),
         "x_step": (last.step if run == 1 else 1) * x.strides[-2],
         "b_step": (last.taps[1] - last.taps[0]) * width * PANEL if run > 1 else 0,
-        "b": panels,
+        "b": At(panels.memory, panels.index + column // PANEL * panel_size),
         "panels": panel_count(columns),
         "panel_size": panel_size,
         "columns": columns,
@@ -145,7 +159,7 @@ def narrow_name(width: int) -> str:
     return "depthwise" if width == 1 else f"groups of {width}"
 
 
-def _span_of(
+def span_of(
     group: Group,
     low: Lowering,
     x: Buffer,
@@ -169,7 +183,7 @@ def _span_of(
     panel_size = math.prod(a.kernel for a in axes) * channels * PANEL
     stacks = y.shape[0] // together
     flops = 2 * y.shape[0] * math.prod(a.positions for a in axes) * groups * columns * reduction
-    wanted = max(flops // PIECE_FLOPS, 4 * panel_size * panel_count(columns) // PIECE_BYTES)
+    wanted = max(_pieces(flops), 4 * panel_size * panel_count(columns) // PIECE_BYTES)
     tile_blocks, panel_blocks = _blocks(
         stacks * groups, len(reach), rows, x.shape[-1], panel_size, panel_count(columns), wanted
     )
@@ -241,6 +255,11 @@ class _Tables:
             "y_stack": together * y.strides[0],
         }
         return cls(arguments, Formula(kinds, group.steps, group.results))
+
+
+def _pieces(flops: int) -> int:
+    """Pieces that so many operations are worth."""
+    return max(flops // PIECE_FLOPS, min(SMALL_PIECES, flops // SMALL_FLOPS))
 
 
 def _unroll(run: int) -> int:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from convolve.graph import Constant, Graph, Leaf, Value
 from convolve.lowering import Group, Lowering
 from convolve.ops.convolution import Convolution, FilterGradientOp, InputGradient
-from convolve.ops.layout import Concat
+from convolve.ops.layout import Concat, Transpose
 from convolve.ops.pointwise import Pointwise
+from convolve.ops.reduce import Reshape
+from convolve.ops.strips import chains, lower_strips
 from convolve.program import Buffer, Memory
 from convolve.window import Pads
 
@@ -20,12 +23,19 @@ def lower(graph: Graph, groups: Sequence[Group], exact: bool = False) -> Lowerin
     low = Lowering(_margins(values, graph.prediction), _weights(values), exact=exact, fixed=graph.prediction)
     low.targets = {value.serial: low.leaf(target) for target, value in _in_place(graph, groups)}
     low.parts = _parts(values, low.targets)
+    low.folded = _folded(values, low)
     titles = _titles(values)
+    chained = _chained(graph, groups, exact)
+    firsts = {first.outputs[0].serial for first in chained.values()}
     for group in groups:
         output = group.outputs[-1]
         own = output.label or (group.anchor.label if group.anchor else "")
         low.label = own or titles.get(output.serial, f"%{output.serial}")
-        if group.anchor is None:
+        if group.outputs[0].serial in firsts:
+            continue
+        if first := chained.get(output.serial):
+            lower_strips(first, group, low)
+        elif group.anchor is None:
             _sweep(group, low)
         else:
             group.anchor.op.lower(group, low)  # type: ignore[attr-defined]
@@ -33,6 +43,22 @@ def lower(graph: Graph, groups: Sequence[Group], exact: bool = False) -> Lowerin
         _keep(value, low)
     _copy_updates(graph, low)
     return low
+
+
+def _chained(graph: Graph, groups: Sequence[Group], exact: bool) -> dict[int, Group]:
+    """Groups that are computed in strips with the one that alone reads them, by the serial of that one's result."""
+    if not graph.prediction:
+        return {}
+    users = Counter(v.serial for g in groups for v in {*g.inputs, *(g.anchor.inputs if g.anchor else ())} - {g.anchor})
+    kept = {v.serial for v in graph.roots}
+    made = {g.outputs[0].serial: g for g in groups}
+    found: dict[int, Group] = {}
+    for group in groups:
+        source = group.anchor.inputs[0].serial if group.anchor and group.anchor.inputs else -1
+        alone = source in made and source not in kept and users[source] == 1
+        if alone and source not in found and chains(made[source], group, exact):
+            found[group.outputs[0].serial] = made[source]
+    return found
 
 
 def _titles(values: Sequence[Value]) -> dict[int, str]:
@@ -100,6 +126,19 @@ def _parts(values: Sequence[Value], targets: Collection[int]) -> dict[int, tuple
     return parts
 
 
+def _folded(values: Sequence[Value], low: Lowering) -> dict[int, Value]:
+    """Values whose reshape has margins and joins their last dimensions (as a shuffle of channels does), with it."""
+    users = Counter(v.serial for value in values for v in value.inputs)
+    folded: dict[int, Value] = {}
+    for value in values:
+        if isinstance(value.op, Reshape) and any(map(any, low.pads.get(value.serial, ()))):
+            [source] = value.inputs
+            joined = len(source.shape) > len(value.shape) and source.shape[: len(value.shape) - 1] == value.shape[:-1]
+            if joined and isinstance(source.op, Transpose) and users[source.serial] == 1:
+                folded[source.serial] = value
+    return {serial: value for serial, value in folded.items() if not {serial, value.serial} & low.targets.keys()}
+
+
 def _sweep(group: Group, low: Lowering) -> None:
     output = group.outputs[-1]
     results = [low.result(v) for v in group.outputs]
@@ -115,15 +154,23 @@ def _sweep(group: Group, low: Lowering) -> None:
 
 
 def _margins(values: Sequence[Value], fixed: bool) -> dict[int, Pads]:
-    """The widest margins that any user asks of each value."""
+    """The widest margins that any user asks of each value, or of one that is computed as some of its channels."""
     pads: dict[int, Pads] = {}
     for value in values:
         if isinstance(value.op, (Convolution, InputGradient, FilterGradientOp)):
             for index, asked in value.op.margins(*(v.shape for v in value.inputs), fixed=fixed).items():
                 serial = value.inputs[index].serial
                 known = pads.get(serial, asked)
-                pads[serial] = tuple((max(a, c), max(b, d)) for (a, b), (c, d) in zip(known, asked, strict=True))
+                pads[serial] = _wider(known, asked)
+    for value in values:
+        if isinstance(value.op, Concat) and value.op.axis % len(value.shape) == len(value.shape) - 1:
+            for asked in [pads[v.serial] for v in value.inputs if v.serial in pads]:
+                pads[value.serial] = _wider(pads.get(value.serial, asked), asked)
     return pads
+
+
+def _wider(first: Pads, second: Pads) -> Pads:
+    return tuple((max(a, c), max(b, d)) for (a, b), (c, d) in zip(first, second, strict=True))
 
 
 def _weights(values: Sequence[Value]) -> dict[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from convolve.native.builder import Kernel
+from convolve.native.builder import Expr, Kernel, Pointer
 from convolve.native.kernels.gemm import share
 from convolve.native.target import PANEL
 
@@ -32,7 +32,12 @@ class Fill:
 
 @dataclass(frozen=True)
 class Transpose:
-    """Planes of rows and columns, copied element by element: each side has strides of its own, planes have tables."""
+    """Planes of rows and columns, copied element by element: each side has strides of its own, planes have tables.
+
+    With `woven`, so many columns, dense in the result, are woven from as many runs of the input: pixels from planes.
+    """
+
+    woven: int = 0
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -47,10 +52,21 @@ class Transpose:
         with k.range(last, first) as plane:
             x = k.x + (k.x_table + plane).load()
             y = k.y + (k.y_table + plane).load()
+            start = self._weave(k, x, y, begin, end) if self.woven else begin
             with k.range(k.columns) as column:
                 source, target = x + column * k.x_column, y + column * k.y_column
-                with k.range(end, begin) as row:
+                with k.range(end, start) as row:
                     (target + row * k.y_row).store((source + row * k.x_row).load())
+
+    def _weave(self, k: Kernel, x: Pointer, y: Pointer, begin: Expr, end: Expr) -> Expr:
+        """Whole vectors of rows; gives the first row that is left."""
+        lanes = k.target.lanes
+        stop = end - (end - begin) % lanes
+        with k.range(stop, begin, step=lanes) as row:
+            runs = [(x + (column * k.x_column + row)).vector() for column in range(self.woven)]
+            for i, vector in enumerate(k.woven(runs)):
+                (y + (row * self.woven + i * lanes)).store_vector(vector)
+        return stop
 
 
 @dataclass(frozen=True)
