@@ -64,9 +64,9 @@ SMALL_VGG = {"classes": 10, "dropout": 0.0}
 CASES = {
     "mlp": Case((28, 28, 1), batch=64, classes=10, floor=3, goal=4),
     "lenet5": Case((28, 28, 1), batch=64, classes=10, floor=4, goal=6),
-    "mnist_cnn": Case((28, 28, 1), batch=128, classes=10, floor=2.2, goal=2.6),
-    "resnet20": Case((32, 32, 3), batch=64, classes=10, floor=1.6, goal=2),
-    "resnet18": Case((224, 224, 3), batch=8, classes=1000, floor=1.5, goal=1.8),
+    "mnist_cnn": Case((28, 28, 1), batch=128, classes=10, floor=2.8, goal=3.5),
+    "resnet20": Case((32, 32, 3), batch=64, classes=10, floor=2.2, goal=2.6),
+    "resnet18": Case((224, 224, 3), batch=8, classes=1000, floor=2, goal=2.5),
     "mobilenet_v2": Case((128, 128, 3), 8, classes=1000, floor=1.5, goal=2, options={"dropout": 0.0}, rate=1e-4),
     "vgg11": Case((32, 32, 3), batch=64, classes=10, floor=2.5, goal=3.2, options=SMALL_VGG),
     "m5": Case((16000, 1), batch=16, classes=10, floor=2),
