@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 
 from convolve import zoo
+from convolve.augment import Affine, Augmentation, Pipeline
 from convolve.errors import ConvolveError, DataError, ShapeError
 from convolve.graph import Shape
 from convolve.layers import Construction, Dense, Layer, Net, Normalize, ReLU, Scope, Sequential
@@ -49,6 +50,8 @@ EPOCHS, STEPS, MOST_EPOCHS = 6, 1500, 100
 FEW, BATCH, LARGE_BATCH = 10_000, 32, 128
 """Up to so many samples, batches are of the first size, beyond of the second."""
 RATE = 5e-3
+SMALL_CHANGES = (Affine(rotate=10, shift=0.08, scale=(0.9, 1.1), shear=5),)
+"""What is done to images: nothing that makes another class of them."""
 
 
 class _Estimator(BaseEstimator):  # type: ignore[misc]
@@ -66,6 +69,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         batch_size: int | None = None,
         optimizer: Optimizer | None = None,
         schedule: Schedule | None = None,
+        augment: str | Sequence[Augmentation] = "auto",
         random_state: Any = None,
         threads: int | None = None,
     ) -> None:
@@ -76,6 +80,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         self.batch_size = batch_size
         self.optimizer = optimizer
         self.schedule = schedule
+        self.augment = augment
         self.random_state = random_state
         self.threads = threads
 
@@ -135,8 +140,10 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         size = self.batch_size or (BATCH if len(x) <= FEW else LARGE_BATCH)
         epochs = self.epochs or max(EPOCHS, min(MOST_EPOCHS, -(-STEPS // -(-len(x) // size))))
         trainer = Trainer(self.model_.network, loss, self.optimizer or AdamW(RATE, weight_decay=0.02), self._seed)
-        schedule = self.schedule or OneCycle()
-        self.history_ = fit(self.model_.network, trainer, x, y, epochs, size, schedule, seed=self._seed)
+        schedule, augment = self.schedule or OneCycle(), self._pipeline(x)
+        self.history_ = fit(
+            self.model_.network, trainer, x, y, epochs, size, schedule, seed=self._seed, augment=augment
+        )
         self.n_iter_ = len(self.history_)
 
     def _pass(self, x: np.ndarray, y: np.ndarray, loss: Loss) -> None:
@@ -148,6 +155,20 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         )
         self.history_.epochs.extend(made.epochs)
         self.n_iter_ += 1
+
+    def _pipeline(self, x: np.ndarray) -> Pipeline | None:
+        """What is done to batches of such samples."""
+        chosen = self.augment
+        if isinstance(chosen, str):
+            if chosen != "auto":
+                raise ConvolveError(f'augment is "auto" or augmentations in a list. Received: augment={chosen!r}')
+            chosen = SMALL_CHANGES if x.ndim == 4 and self._classes else ()
+        return Pipeline(tuple(chosen), classes=self._classes) if chosen else None
+
+    @property
+    def _classes(self) -> int | None:
+        """How many classes there are, for a classifier."""
+        return len(self.classes_) if hasattr(self, "classes_") else None
 
     def _loss(self, default: str) -> Loss:
         chosen = losses.resolve(default if self.loss is None else self.loss)
@@ -212,7 +233,9 @@ class Classifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         epochs: how often each sample is seen; by default as often as it takes for 1500 steps, from 6 to 100 times.
         batch_size: samples a step; by default 32, of more than 10,000 samples 128.
         optimizer, schedule: of `convolve.optim` and `convolve.schedule`; by default AdamW and one cycle.
-        random_state: seed of the first parameters and of the order of the samples.
+        augment: what is done to training samples, a list of augmentations of `convolve.augment`. By default images are
+            turned (by up to 10 degrees), moved, sheared and scaled a little, and other samples stay as they are.
+        random_state: seed of the first parameters, of the order of the samples and of augmentation.
         threads: to compute with. By default what the process may use, and in joblib's workers their share of it.
 
     Attributes:
@@ -306,9 +329,9 @@ class Classifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
 class Regressor(RegressorMixin, _Estimator):  # type: ignore[misc]
     """A net that finds numbers, one a sample or several.
 
-    Its parameters are those of `Classifier`; `loss` is "mse" by default, "mae" and "huber" resist outliers. The net is
-    trained towards targets of mean 0 and deviation 1; its last layer brings them back to their own scale, so that
-    `model_` gives what `predict` gives.
+    Its parameters are those of `Classifier`; `loss` is "mse" by default, "mae" and "huber" resist outliers; images stay
+    as they are unless `augment` says otherwise. The net's output has mean 0 and deviation 1, and a last layer brings it
+    to the numbers' own scale, so that `model_` gives what `predict` gives.
 
     >>> x = np.linspace(-1, 1, 200)[:, None]
     >>> bool(Regressor(random_state=0, epochs=100).fit(x, np.sin(3 * x[:, 0])).score(x, np.sin(3 * x[:, 0])) > 0.95)

@@ -37,7 +37,7 @@ from convolve import (
     optim,
 )
 from convolve.errors import ConvolveError, DataError, ShapeError
-from convolve.sklearn import Classifier, Regressor
+from convolve.sklearn import SMALL_CHANGES, Classifier, Regressor
 
 NET = Sequential(Normalize(8.0, 6.0), Conv(8, 3), ReLU(), MaxPool(2), Flatten(), Dense(10))
 DIGITS = load_digits()
@@ -58,7 +58,7 @@ def test_scikit_learn_accepts(estimator: Any, check: Any) -> None:
 
 
 def classifier(**options: Any) -> Classifier:
-    return Classifier(**{"net": NET, "epochs": 3, "random_state": 0, **options})
+    return Classifier(**{"net": NET, "epochs": 3, "augment": (), "random_state": 0, "threads": 1, **options})
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +106,23 @@ def test_probabilities_are_the_softmax_of_the_models_logits(trained: Classifier)
 def test_default_nets_suit_the_samples(shape: tuple[int, ...], kind: str) -> None:
     x = np.random.default_rng(0).random((4, *shape)).astype(np.float32)
     given = {"input_shape": shape} if len(shape) == 2 and shape[-1] == 1 else {}
-    fitted = Classifier(epochs=1, random_state=0, **given).fit(x, [0, 1, 0, 1])
+    fitted = Classifier(epochs=1, random_state=0, threads=1, **given).fit(x, [0, 1, 0, 1])
     assert kind in {type(layer).__name__ for layer in fitted.model_.net.layers}
+
+
+def test_images_are_changed_a_little_unless_told_otherwise() -> None:
+    """Rows of features and numbers' images are not."""
+    found = {}
+    for x in (IMAGES[:64], DIGITS.data[:64]):
+        for augment in ("auto", SMALL_CHANGES[: x.ndim - 2], ()):
+            fitted = Classifier(epochs=1, augment=augment, random_state=0, threads=1).fit(x, LABELS[:64])
+            found[x.ndim, str(augment)] = fitted.model_.to_bytes()
+    assert found[3, "auto"] == found[3, str(SMALL_CHANGES)] != found[3, "()"]
+    assert found[2, "auto"] == found[2, "()"]
+    plain = Regressor(epochs=1, augment=(), random_state=0, threads=1).fit(IMAGES[:64], LABELS[:64])
+    assert clone(plain).set_params(augment="auto").fit(IMAGES[:64], LABELS[:64]).score(IMAGES, LABELS) == plain.score(
+        IMAGES, LABELS
+    )
 
 
 @pytest.mark.parametrize(
@@ -120,6 +135,7 @@ def test_default_nets_suit_the_samples(shape: tuple[int, ...], kind: str) -> Non
         (lambda: classifier(net=7).fit(IMAGES, LABELS), ConvolveError, "net=7"),
         (lambda: classifier(net="nonet").fit(IMAGES, LABELS), ConvolveError, "nonet"),
         (lambda: classifier(loss="dice").fit(IMAGES, LABELS, np.ones(400)), ConvolveError, "dice"),
+        (lambda: classifier(augment="more").fit(IMAGES, LABELS), ConvolveError, "augment='more'"),
         (lambda: classifier(loss=max).fit(IMAGES, LABELS), ConvolveError, "loss="),
     ],
 )
@@ -182,16 +198,16 @@ def threads_of(estimator: Classifier) -> int:
 
 def test_workers_of_joblib_take_their_share_of_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    workers = Parallel(n_jobs=2)(delayed(threads_of)(classifier()) for _ in range(2))
+    workers = Parallel(n_jobs=2)(delayed(threads_of)(classifier(threads=None)) for _ in range(2))
     assert sum(workers) <= max(2, os.cpu_count() or 1)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert threads_of(classifier()) == 1
+    assert threads_of(classifier(threads=None)) == 1
     assert threads_of(classifier(threads=2)) == 2
 
 
 def test_pipelines_and_scores() -> None:
     x, y = load_iris(return_X_y=True)
-    found = cross_val_score(make_pipeline(StandardScaler(), Classifier(random_state=0)), x, y, cv=3)
+    found = cross_val_score(make_pipeline(StandardScaler(), Classifier(random_state=0, threads=1)), x, y, cv=3)
     assert found.mean() > 0.9
 
 
@@ -263,4 +279,4 @@ def test_numbers_after_pickling() -> None:
 
 
 def test_the_same_seed_gives_the_same_bits(trained: Classifier) -> None:
-    assert clone(trained).set_params(threads=1).fit(IMAGES, LABELS).model_.to_bytes() == trained.model_.to_bytes()
+    assert clone(trained).set_params(threads=2).fit(IMAGES, LABELS).model_.to_bytes() == trained.model_.to_bytes()
