@@ -43,6 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(temporary.cleanup)
         folder = temporary.name
     os.environ["CONVOLVE_CACHE"] = folder
+    os.environ["CONVOLVE_COPIES"] = str(Path(folder) / "copies")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -28,6 +28,8 @@ from convolve.storage import load as load_file
 from convolve.storage import save as save_file
 from convolve.training import losses, optim
 from convolve.training import trainer as training
+from convolve.training.feed import Feed
+from convolve.training.feed import waiting as share_waiting
 from convolve.training.fit import Callback, History, Progress, fit
 from convolve.training.losses import LossFunction
 from convolve.training.optim import Optimizer
@@ -117,25 +119,37 @@ class Model:
         """
         return summarise(self.net, self.network.bound, audit)
 
-    def explain(self, batch_size: int = 1, training: bool = False) -> Explanation:
+    def explain(
+        self, batch_size: int = 1, training: bool = False, data: Any = None, augment: Sequence[Augmentation] = ()
+    ) -> Explanation:
         """Every kernel call of a prediction (or training step): op, algorithm, pieces, share of time, GFLOP/s.
 
         Runs a network of the same shape, so that this one's arrays stay as they are. The training step is that of SGD
         with momentum on cross_entropy, or on mse where the output is not one row of logits.
+
+        With `data`, an array of samples or a source of them, some steps are made on it, which say what share of the
+        time training waits for data: until they are read, decoded and augmented.
         """
         if batch_size < 1:
             raise ConvolveError(f"explain: batch_size must be 1 or more. Received: batch_size={batch_size!r}")
         network = Network(self.net, self.network.bound and self.input_shape, 0, self.network.threads, exact=self.exact)
+        waiting = None
         inputs = {"x": np.random.default_rng(0).standard_normal((batch_size, *self.input_shape), np.float32)}
-        if training:
+        if training or data is not None:
             row_of_logits = len(self.output_shape) == 1 and self.output_shape[0] > 1
             loss = losses.resolve("cross_entropy" if row_of_logits else "mse")
             y = np.zeros((batch_size, *self.output_shape), np.float32)
             inputs["y"] = y[..., 0].astype(np.int32) if row_of_logits else y
-            executable = Trainer(network, loss, optim.SGD(momentum=0.9)).executable(inputs["x"], inputs["y"])
+            trainer = Trainer(network, loss, optim.SGD(momentum=0.9))
+            executable = trainer.executable(inputs["x"], inputs["y"])
+            if data is not None:
+                rows = as_rows(data, self.input_shape)
+                y = np.broadcast_to(inputs["y"][:1], (len(rows), *inputs["y"].shape[1:]))
+                feed = Feed(rows, y, batch_size, self._pipeline(augment, loss), 0, network.threads)
+                waiting = share_waiting(feed, lambda x, y: trainer.step(x, np.ascontiguousarray(y), rate=0.0))
         else:
             executable = network.prediction(network.feeds(batch_size))
-        return explain(executable, inputs, network.threads)
+        return replace(explain(executable, inputs, network.threads), waiting=waiting)
 
     def __repr__(self) -> str:
         shapes = f"input_shape={self.input_shape}, output_shape={self.output_shape}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -29,6 +30,25 @@ class Source(Protocol):
 
     def batch(self, indices: NDArray[np.integer[Any]]) -> NDArray[Any]:
         """The samples of these numbers, in this order: a new contiguous array (len(indices), *spatial, channels)."""
+
+
+def rows(x: Rows, indices: ArrayLike) -> NDArray[Any]:
+    """Rows of these numbers, as an array."""
+    chosen = np.asarray(indices, np.intp)
+    return x[chosen] if isinstance(x, np.ndarray) else x.batch(chosen)
+
+
+def fingerprint(x: Rows) -> bytes:
+    """A digest of samples, by which a resumed run knows its data: of an array its values, of a source its own word.
+
+    A source that has no method `fingerprint` is known by its shape and type.
+    """
+    if isinstance(x, np.ndarray):
+        return hashlib.sha256(np.ascontiguousarray(x).reshape(-1).view(np.uint8).data).digest()
+    if isinstance(x, Subset):
+        return hashlib.sha256(fingerprint(x.source) + x.indices.tobytes()).digest()
+    own = getattr(x, "fingerprint", None)
+    return own() if own else hashlib.sha256(f"{x.shape}|{x.dtype}".encode()).digest()
 
 
 Rows: TypeAlias = "NDArray[Any] | Source"
@@ -77,3 +97,42 @@ def batch(x: Rows, start: int, stop: int) -> NDArray[Any]:
     array([3, 4])
     """
     return x[start:stop] if isinstance(x, np.ndarray) else x.batch(np.arange(start, min(stop, len(x))))
+
+
+def joined(x: Rows, then: Rows) -> Rows:
+    """The rows of one and then of the other.
+
+    >>> joined(np.arange(2), np.arange(3))
+    array([0, 1, 0, 1, 2])
+    """
+    if isinstance(x, np.ndarray) and isinstance(then, np.ndarray):
+        return np.concatenate([x, then])
+    return Joined(x, then)
+
+
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """The rows of one source, or array, after those of another."""
+
+    first: Rows
+    second: Rows
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self), *self.first.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.first.dtype
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def batch(self, indices: NDArray[np.integer[Any]]) -> NDArray[Any]:
+        """Those rows, counted through both."""
+        made = np.empty((len(indices), *self.shape[1:]), self.dtype)
+        late = indices >= len(self.first)
+        for rows, chosen, start in ((self.first, ~late, 0), (self.second, late, len(self.first))):
+            places = indices[chosen] - start
+            made[chosen] = rows[places] if isinstance(rows, np.ndarray) else rows.batch(places)
+        return made

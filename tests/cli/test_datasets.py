@@ -88,3 +88,21 @@ def test_evaluation_over_views(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert run(["predict", str(tmp_path / "model.safetensors"), str(root / "test/cat/0.png"), "--views", "flip"]) == 0
     assert run(["evaluate", str(tmp_path / "model.safetensors"), str(root), "--views", "turn"]) == FAILED
     assert "--views turn: expected flip, flip-vertical, shift" in capsys.readouterr().err
+
+
+def test_a_set_that_memory_does_not_hold_trains_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "photos"
+    random = np.random.default_rng(0)
+    for name, low in (("dark", 0), ("light", 120)):
+        (root / name).mkdir(parents=True)
+        for i in range(20):
+            Image.fromarray(random.integers(low, low + 130, (12, 12, 3), np.uint8)).save(root / name / f"{i}.png")
+    command = ["train", str(root), "--alone", "--net", "mlp", "--epochs", "2", "--batch-size", "8", "--out"]
+    assert run([*command, str(tmp_path / "whole")]) == 0
+    monkeypatch.setattr("convolve.data.folder._memory", lambda: 1000)
+    assert run([*command, str(tmp_path / "late")]) == 0
+    assert "% of that it waited for data" in capsys.readouterr().out
+    made = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "late")]
+    assert made[0] == made[1]

@@ -159,6 +159,16 @@ def test_views_of_places_are_moved_back() -> None:
     np.testing.assert_allclose(made[:, 1:-1, 1:-1], model.predict(x)[:, 1:-1, 1:-1], atol=1e-5)
 
 
+def test_explain_says_how_long_training_waits_for_data() -> None:
+    source = Made(X)
+    found = small().explain(8, data=source, augment=STEPS[:3])
+    assert found.waiting is not None
+    assert 0 <= found.waiting < 1
+    assert len(source.asked) == 5
+    assert f"waits for them {found.waiting:.1%} of the time" in str(found)
+    assert small().explain(8).waiting is None
+
+
 def test_samples_without_places_are_refused() -> None:
     with pytest.raises(ConvolveError, match="have no places"):
         Model(Dense(3), (4,)).fit(np.zeros((8, 4), np.float32), np.zeros(8), augment=[augment.Flip()])

@@ -260,6 +260,7 @@ def look(**options: Any) -> None:
 @click.argument("model", metavar="MODEL|NAME")
 @_whole_option("--batch-size", "Images at once.", default=1)
 @click.option("--training", is_flag=True, help="A training step in place of a prediction.")
+@click.option("--data", metavar="DATA", help="Training steps on DATA: says how long they wait for it.")
 @_threads
 @_shared
 def explain(**options: Any) -> None:

@@ -8,6 +8,7 @@ from convolve.cli.find import data_for, find_model, views_of, with_test_part
 from convolve.cli.output import Output, count, percent
 from convolve.cli.scores import Scores
 from convolve.data.dataset import Dataset
+from convolve.source import Rows, joined
 
 
 def evaluate(
@@ -39,11 +40,11 @@ def evaluate(
         output.say(f"\n{scores.confused_table()}")
 
 
-def _images(dataset: Dataset, everything: bool) -> tuple[np.ndarray, np.ndarray, str]:
+def _images(dataset: Dataset, everything: bool) -> tuple[Rows, np.ndarray, str]:
     if everything:
         if dataset.x_test is None or dataset.y_test is None:
             return dataset.x_train, dataset.y_train, "all that there are"
-        x = np.concatenate([dataset.x_train, dataset.x_test])
+        x = joined(dataset.x_train, dataset.x_test)
         return x, np.concatenate([dataset.y_train, dataset.y_test]), "its training and test parts"
     dataset, held = with_test_part(dataset)
     assert dataset.x_test is not None

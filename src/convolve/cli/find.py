@@ -97,15 +97,19 @@ def with_test_part(dataset: Dataset) -> tuple[Dataset, bool]:
     return (dataset, False) if dataset.x_test is not None else (dataset.split(), True)
 
 
+def input_size(model: Model) -> tuple[int, ...] | None:
+    """What the files of a folder are brought to for a model: its height and width, or its length; None for volumes."""
+    *spatial, _ = model.input_shape
+    return tuple(spatial) if len(spatial) < 3 else None
+
+
 def data_for(model: Model, text: str, output: Output, strict: bool = False) -> Dataset:
     """A data set whose images and classes are numbered as the model's.
 
     Raises:
         DataError: it has classes that the model does not know.
     """
-    rows, *columns = model.input_shape
-    size = (rows, *columns[:-1]) if len(columns) < 3 else None
-    dataset = load_data(text, output, size, strict)
+    dataset = load_data(text, output, input_size(model), strict)
     known = model.classes or tuple(map(str, range(model.output_shape[-1])))
     if dataset.classes == known:
         return dataset

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from convolve import zoo
-from convolve.cli.find import find_model, find_net
+from convolve.cli.find import find_model, find_net, input_size, load_data
 from convolve.cli.output import Output
 from convolve.errors import ConvolveError
 from convolve.storage import write
@@ -42,10 +42,14 @@ def _draw(model: str, svg: str, output: Output) -> None:
         output.say(f"{svg}: {len(picture) / 1e3:.0f} kB")
 
 
-def explain(model: str, batch_size: int, training: bool, threads: int | None, quiet: bool, as_json: bool) -> None:
+def explain(
+    model: str, batch_size: int, training: bool, data: str | None, threads: int | None, quiet: bool, as_json: bool
+) -> None:
     """Print a program's kernel calls with their times, as measured now."""
     output = Output(quiet, as_json)
-    found = find_net(model, threads).model.explain(batch_size, training)
+    net = find_net(model, threads).model
+    samples = None if data is None else load_data(data, output, input_size(net)).x_train
+    found = net.explain(batch_size, training, samples)
     if as_json:
         output.give(found.as_dict())
     else:

@@ -25,11 +25,15 @@ from convolve.cli.scores import Scores
 from convolve.data.dataset import Dataset, held_out
 from convolve.errors import ConvolveError, DataError, DivergenceError, FileError, ShapeError
 from convolve.model import Model
+from convolve.source import Rows, batch, fingerprint, rows, subset
 from convolve.training.cost import Cost, peak_bytes, predict
 from convolve.training.fit import Callback, History, Progress, fit
 from convolve.training.losses import CrossEntropy, balanced
 from convolve.training.trainer import Trainer
 from convolve.view.text import megabytes, table
+
+SAMPLE = 1024
+"""Samples of a source whose statistics stand for all."""
 
 
 @dataclass(frozen=True)
@@ -77,16 +81,23 @@ class Parts:
     """Images to learn from, images to watch, and images that are used once, at the end."""
 
     classes: tuple[str, ...]
-    x: np.ndarray
+    x: Rows
     y: np.ndarray
-    x_validation: np.ndarray
+    x_validation: Rows
     y_validation: np.ndarray
-    x_test: np.ndarray
+    x_test: Rows
     y_test: np.ndarray
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         return self.x.shape[1:]
+
+    @property
+    def sample(self) -> np.ndarray:
+        """What there is to learn from, as an array: of a source that memory does not hold, some of all classes."""
+        if isinstance(self.x, np.ndarray):
+            return self.x
+        return self.x.batch(np.unique(np.linspace(0, len(self.x) - 1, SAMPLE).astype(np.intp)))
 
 
 def train(options: Options) -> None:
@@ -136,7 +147,8 @@ def train(options: Options) -> None:
             "cost": cost,
             "seconds": time.perf_counter() - began,
         }
-        pictures = [parts.x_test[mistake.index] for mistake in scores.worst]
+        worst = [mistake.index for mistake in scores.worst]
+        pictures = list(rows(parts.x_test, worst))
         run.finish(results, report(config, results, history.epochs, scores, pictures, str(model.summary())))
     _say_cost(output, cost, history)
     _say_reached(output, run, [compared, reached] if compared else [reached], scores, time.perf_counter() - began)
@@ -180,8 +192,8 @@ def _parts(dataset: Dataset, seed: int) -> Parts:
     share = min(RECIPE.held_out, RECIPE.most_held_out / len(dataset.x_train))
     kept, watched = held_out(dataset.y_train, share, seed, name=f"{dataset.name}: the training part")
     x, y = dataset.x_train, dataset.y_train
-    learnt = (x[kept], y[kept].astype(np.int32))
-    return Parts(dataset.classes, *learnt, x[watched], y[watched], dataset.x_test, dataset.y_test)
+    learnt = (subset(x, kept), y[kept].astype(np.int32))
+    return Parts(dataset.classes, *learnt, subset(x, watched), y[watched], dataset.x_test, dataset.y_test)
 
 
 def _model(parts: Parts, settings: Settings, threads: int | None) -> Model:
@@ -192,8 +204,8 @@ def _model(parts: Parts, settings: Settings, threads: int | None) -> Model:
     """
     classes = len(parts.classes)
     if settings.net.endswith(ONNX):
-        return onnx_net(settings.net, parts.x, parts.classes, settings.seed, threads)
-    net = chosen_net(settings.net, parts.x, classes)
+        return onnx_net(settings.net, parts.sample, parts.classes, settings.seed, threads)
+    net = chosen_net(settings.net, parts.sample, classes)
     model = Model(net, parts.input_shape, settings.seed, threads, classes=parts.classes)
     if model.output_shape != (classes,):
         raise ShapeError(
@@ -208,8 +220,8 @@ def _config(settings: Settings, given: str, dataset: Dataset) -> dict[str, Any]:
     assert dataset.x_test is not None
     assert dataset.y_test is not None
     digest = hashlib.sha256()
-    for array in (dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test):
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    for part in (dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test):
+        digest.update(fingerprint(part))
     data = {
         "given": given,
         "name": dataset.name,
@@ -259,7 +271,7 @@ def _compared(
     model: Model, checkpoint: Checkpoint | None, parts: Parts, settings: Settings, threads: int | None, output: Output
 ) -> Reached:
     """The fully-connected net on the same data, and what it reaches."""
-    other = Model(zoo_net(BASELINE, parts.x, len(parts.classes)), parts.input_shape, settings.seed, threads)
+    other = Model(zoo_net(BASELINE, parts.sample, len(parts.classes)), parts.input_shape, settings.seed, threads)
     name = f"{math.prod(parts.input_shape)}-{other.parameters['dense1.weight'].shape[0]}-{len(parts.classes)}"
     output.say(
         f"\nThe fully-connected net of {name} has {other.parameter_count:,} weights (no biases); {settings.net} has "
@@ -302,7 +314,7 @@ def _train(
     if checkpoint:
         checkpoint.fill(model)
         history = checkpoint.history
-        trainer.resume(checkpoint.state, checkpoint.steps, parts.x[:size], parts.y[:size])
+        trainer.resume(checkpoint.state, checkpoint.steps, batch(parts.x, 0, size), parts.y[:size])
         run.save(model, trainer, history, compared)  # the machine may have stopped between two of its files
         output.say(f"going on after epoch {len(history)} of {settings.epochs}{_within(history, parts, size)}\n")
     _say_expected(output, expected, settings.epochs - len(history))
@@ -395,6 +407,7 @@ def _say_cost(output: Output, cost: dict[str, float | int | None], history: Hist
     peak, expected_peak = cost["peak_bytes"], cost["expected_peak_bytes"]
     if peak and expected_peak:
         output.say(f"and {megabytes(int(peak))} at most ({megabytes(int(expected_peak))} expected)")
+    output.say(f"{percent(history.waiting)} of that it waited for data")
     output.say(f"the best epoch by the validation images is {history.best} of {len(history)}: that is {MODEL}")
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from convolve.data.arrays import Images, Labels, as_images, as_labels
+from convolve.data.arrays import Labels, as_labels, as_rows
 from convolve.errors import DataError, ShapeError
+from convolve.source import Rows, subset
 
 # The word for one sample, by the number of its spatial dimensions.
 _SAMPLES = {1: "signals", 2: "images", 3: "volumes"}
@@ -48,12 +49,12 @@ class Dataset:
     """
 
     name: str
-    x_train: Images
+    x_train: Rows
     y_train: Labels
-    x_test: Images | None
+    x_test: Rows | None
     y_test: Labels | None
     classes: tuple[str, ...]
-    x_validation: Images | None = None
+    x_validation: Rows | None = None
     y_validation: Labels | None = None
     train_files: tuple[str, ...] = ()
     test_files: tuple[str, ...] = ()
@@ -79,8 +80,8 @@ class Dataset:
 
     def _canonicalise(self, part: str) -> None:
         x_name, y_name = f"x_{part}", f"y_{part}"
-        x = as_images(getattr(self, x_name), name=f"{self.name}: {x_name}")
-        if x.ndim < 3 or 0 in x.shape:
+        x = as_rows(getattr(self, x_name), name=f"{self.name}: {x_name}")
+        if len(x.shape) < 3 or 0 in x.shape:
             raise ShapeError(
                 f"{self.name}: {x_name}: received shape {x.shape}; expected (n, *spatial, channels), none of it zero. "
                 f"Give grey images their one channel by {x_name}[..., None]."
@@ -121,9 +122,9 @@ class Dataset:
         train, test = held_out(self.y_train, fraction, seed, name=self.name)
         return replace(
             self,
-            x_train=self.x_train[train],
+            x_train=subset(self.x_train, train),
             y_train=self.y_train[train],
-            x_test=self.x_train[test],
+            x_test=subset(self.x_train, test),
             y_test=self.y_train[test],
             train_files=tuple(self.train_files[i] for i in train) if self.train_files else (),
             test_files=tuple(self.train_files[i] for i in test) if self.train_files else (),

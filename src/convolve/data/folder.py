@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convolve.data.dataset import Dataset, Skipped
 from convolve.data.files import Labelled, Listing, list_folder, list_table, listed, most_frequent
-from convolve.data.kinds import SUFFIXES, Form, Kind, Size, kind_of
+from convolve.data.kinds import SUFFIXES, Kind, Size, kind_of
 from convolve.data.loader import Loader, attempted
 from convolve.errors import DataError, FileError
+from convolve.source import Rows
 
 
 def load_folder(
-    path: str | os.PathLike[str], size: Size = None, fraction: float = 0.2, seed: int = 0, strict: bool = False
+    path: str | os.PathLike[str],
+    size: Size = None,
+    fraction: float = 0.2,
+    seed: int = 0,
+    strict: bool = False,
+    memory: int | None = None,
 ) -> Dataset:
     """The files of a folder, one subfolder a class: images, WAV files, or arrays in .npy files.
 
@@ -33,6 +41,10 @@ def load_folder(
 
     Files that are broken, too large or of another shape are left out and listed in the set's `skipped`.
 
+    They are decoded by threads; resized copies are kept on disk (see `convolve.data.copies`), so that the next run
+    begins at once. A set that would take more than `memory` is not read now: its arrays are `Loader`s, which read when
+    they are asked, and training asks ahead.
+
     Args:
         path: the folder, or a CSV of path,label or path,label,part.
         size: of images (height, width), or one number for both; by default the median height and the median width of
@@ -41,6 +53,7 @@ def load_folder(
         fraction: how much is held out to test on, about.
         seed: another one holds out other files.
         strict: stop at the first broken file.
+        memory: bytes that all samples may take; by default a quarter of the computer's.
 
     Raises:
         FileError: with `strict`, a broken file; without, a set of which no file can be read. The message names it.
@@ -54,7 +67,7 @@ def load_folder(
     else:
         listing = list_table(root, fraction, seed)
         kind = _kind_of_table(root, listing)
-    return _loaded(root, listing, kind, size, strict)
+    return _loaded(root, listing, kind, size, strict, _memory() if memory is None else memory)
 
 
 def _kind_of_table(path: Path, listing: Listing) -> Kind:
@@ -69,7 +82,7 @@ def _kind_of_table(path: Path, listing: Listing) -> Kind:
     return found.pop()
 
 
-def _loaded(root: Path, listing: Listing, kind: Kind, size: Size, strict: bool) -> Dataset:
+def _loaded(root: Path, listing: Listing, kind: Kind, size: Size, strict: bool, memory: int) -> Dataset:
     parts = [listing.train, listing.validation, listing.test]
     headers = attempted(kind.probe, [file.path for part in parts for file in part], strict)
     skipped: list[Skipped] = []
@@ -82,14 +95,10 @@ def _loaded(root: Path, listing: Listing, kind: Kind, size: Size, strict: bool) 
     if not known[0]:
         raise FileError(f"{root}: none of its files can be read. {skipped[0].reason}")
     form = kind.form(known[0], [*known[1], *known[2]], size)
-    arrays = []
-    for files in whole:
-        made, broken = _read(files, form, strict)
-        skipped += [Skipped(files[row].name, str(error)) for row, error in sorted(broken.items())]
-        kept = [row for row in range(len(files)) if row not in broken]
-        labels = np.array([files[row].label for row in kept], np.int64)
-        arrays.append((made[kept] if broken else made, labels, tuple(files[row].name for row in kept)))
-    (x, y, names), validation, test = arrays
+    each = math.prod(form.shape) * np.dtype(form.dtype).itemsize
+    fits = each * sum(map(len, whole)) <= memory
+    made = [_part(Loader(files, form, strict), fits, skipped) for files in whole]
+    (x, y, names), validation, test = made
     if not len(x):
         raise FileError(f"{root}: none of its files can be read. {skipped[0].reason}")
     return Dataset(
@@ -107,8 +116,25 @@ def _loaded(root: Path, listing: Listing, kind: Kind, size: Size, strict: bool) 
     )
 
 
-def _read(files: Sequence[Labelled], form: Form, strict: bool) -> tuple[np.ndarray, dict[int, FileError]]:
-    return Loader(tuple(file.path for file in files), form).everything(strict)
+def _part(loader: Loader, fits: bool, skipped: list[Skipped]) -> tuple[Rows, NDArray[np.int64], tuple[str, ...]]:
+    """Samples, labels and files of a part: read now if they fit into memory, else when they are asked for."""
+    rows = list(range(len(loader)))
+    x: Rows = loader
+    if fits:
+        x, broken = loader.everything()
+        skipped += [Skipped(loader.files[row].name, str(error)) for row, error in sorted(broken.items())]
+        rows = [row for row in rows if row not in broken]
+        x = x[rows] if broken else x
+    files = [loader.files[row] for row in rows]
+    return x, np.array([file.label for file in files], np.int64), tuple(file.name for file in files)
+
+
+def _memory() -> int:
+    """The bytes that samples of files may take in memory: a quarter of what the computer has."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+    except (AttributeError, ValueError, OSError):
+        return 2 * 2**30
 
 
 def _skipped(files: Sequence[Labelled], found: Sequence[object]) -> list[Skipped]:

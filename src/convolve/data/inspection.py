@@ -85,7 +85,7 @@ def contact_sheet(dataset: Dataset, columns: int = 8, most_classes: int = 40) ->
     shown = np.concatenate(list(rows.values()))
     samples = x[shown] if isinstance(x, np.ndarray) else x.batch(shown)
     scaled = iter(_as_bytes(samples))
-    rank = x.ndim - 2 if isinstance(x, np.ndarray) else len(x.shape) - 2
+    rank = len(x.shape) - 2
     tiles = {label: [_tile(next(scaled), rank) for _ in chosen] for label, chosen in rows.items()}
     width, height = next(tile.size for row in tiles.values() for tile in row)
     size = (_TEXT + columns * (width + _MARGIN) + _MARGIN, len(classes) * (height + _MARGIN) + _MARGIN)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from convolve.source import Rows
+from convolve.source import batch as rows
 from convolve.training.trainer import Trainer
 
 MEASURED = 3
@@ -26,7 +28,7 @@ class Cost:
     peak_bytes: int | None
 
 
-def predict(trainer: Trainer, x: np.ndarray, y: np.ndarray, batch_size: int, watched: int = 0) -> Cost:
+def predict(trainer: Trainer, x: Rows, y: np.ndarray, batch_size: int, watched: int = 0) -> Cost:
     """What epochs over (x, y) will cost, with `watched` samples measured after each.
 
     Some steps are made and undone: parameters, statistics and the optimizer's state are those of before, bit for bit.
@@ -38,7 +40,7 @@ def predict(trainer: Trainer, x: np.ndarray, y: np.ndarray, batch_size: int, wat
         watched: how many more are only predicted.
     """
     network, steps = trainer.network, trainer.steps
-    batch = x[:batch_size], y[:batch_size]
+    batch = rows(x, 0, batch_size), y[:batch_size]
     trainer.executable(*batch)
     kept = network.snapshot()
     seconds = []

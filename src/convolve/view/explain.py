@@ -73,6 +73,8 @@ class Explanation:
     phases: int
     kernels: int
     arena_bytes: int
+    waiting: float | None = None
+    """The share of its time that training waits for data, where that was measured."""
 
     @property
     def gflops(self) -> float:
@@ -102,6 +104,8 @@ class Explanation:
             f"{self.gflops:.1f} GFLOP/s, {self._of_peak(self.gflops):.0%} of the {self.peak_gflops:.0f} "
             "that these threads reach between registers"
         )
+        if self.waiting is not None:
+            total += f"\ntraining on these data waits for them {self.waiting:.1%} of the time"
         return f"{text}\n{rule}\n{total}"
 
     __repr__ = __str__
