@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from convolve import Dense, Flatten, Model, Sequential
 from convolve.cli.app import FAILED, run
+from convolve.cli.find import find_model
 from convolve.data import load
 from convolve.data.dataset import Dataset
 from convolve.data.inspection import contact_sheet
@@ -106,3 +108,31 @@ def test_a_set_that_memory_does_not_hold_trains_alike(
     assert "% of that it waited for data" in capsys.readouterr().out
     made = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "late")]
     assert made[0] == made[1]
+
+
+def test_sounds_and_volumes_from_folder_to_prediction(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, waves = tmp_path / "volumes", tmp_path / "sounds"
+    random = np.random.default_rng(0)
+    for label, name in enumerate(("low", "high")):
+        (root / name).mkdir(parents=True)
+        (waves / name).mkdir(parents=True)
+        for i in range(12):
+            np.save(root / name / f"{i}.npy", random.normal(label * 4, 1, (4, 5, 6)))
+            tone = np.sin(np.arange(400) * (0.2 + label) + random.uniform(0, 6)) * 9000
+            with wave.open(str(waves / name / f"{i}.wav"), "wb") as file:
+                file.setnchannels(1)
+                file.setsampwidth(2)
+                file.setframerate(8000)
+                file.writeframes(tone.astype("<i2").tobytes())
+    for folder, suffix in ((root, "npy"), (waves, "wav")):
+        out = str(tmp_path / f"run-{suffix}")
+        command = ["train", str(folder), "--alone", "--net", "mlp", "--epochs", "2", "--batch-size", "8", "--out", out]
+        assert run([*command, "--quiet"]) == 0
+        assert run(["predict", out, str(folder / "low" / f"3.{suffix}"), "--quiet"]) == 0
+        assert capsys.readouterr().out.strip().splitlines()[-1] in ("low", "high")
+    assert find_model(str(tmp_path / "run-wav")).rate == 8000
+    Image.new("L", (5, 5)).save(tmp_path / "a.png")
+    assert run(["predict", str(tmp_path / "run-wav"), str(tmp_path / "a.png")]) == FAILED
+    assert "numbers of a scale that image files (0 to 255) do not have" in capsys.readouterr().err
+    assert run(["predict", str(tmp_path / "run-npy"), str(waves / "low" / "3.wav")]) == FAILED
+    assert "3.wav: a file that ends in .wav cannot become an input of shape (4, 5, 6, 1)" in capsys.readouterr().err

@@ -212,10 +212,10 @@ def evaluate(**options: Any) -> None:
 @_threads
 @_shared
 def predict(**options: Any) -> None:
-    """Say what MODEL sees in image files.
+    """Say what MODEL sees in image files, or hears in WAV files.
 
-    Prints the three most probable classes of each, a line a file. Files may have any size, grey or colour; they are
-    brought to the size that the model takes.
+    Prints the three most probable classes of each, a line a file. Images may have any size, grey or colour, and sounds
+    any rate and length; they are brought to what the model takes. Arrays come as .npy files.
     """
     from convolve.cli.predict import predict
 

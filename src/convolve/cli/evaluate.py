@@ -25,7 +25,7 @@ def evaluate(
     output = Output(quiet, as_json)
     found = find_model(model, threads, images=True)
     seen = views_of(views)
-    dataset = data_for(found.model, data, output, strict)
+    dataset = data_for(found.model, data, output, strict, found.rate)
     x, y, part = _images(dataset, everything)
     scores = Scores.of(found.model, x, y, dataset.classes, seen)
     if as_json:

@@ -26,6 +26,8 @@ class Found:
     model: Model
     name: str
     trained_on: str | None = None
+    rate: int | None = None
+    """Samples a second of the sounds that it was trained on."""
 
 
 def find_model(text: str, threads: int | None = None, images: bool = False) -> Found:
@@ -50,8 +52,14 @@ def find_model(text: str, threads: int | None = None, images: bool = False) -> F
         return Found(model.channels_last() if images else model, text)
     _, header = storage.load(path)
     extra = header.get("extra")
-    trained_on = extra.get("trained_on") if isinstance(extra, dict) else None
-    return Found(load(path, threads), text, trained_on if isinstance(trained_on, str) else None)
+    kept = extra if isinstance(extra, dict) else {}
+    trained_on, rate = kept.get("trained_on"), kept.get("rate")
+    return Found(
+        load(path, threads),
+        text,
+        trained_on if isinstance(trained_on, str) else None,
+        rate if isinstance(rate, int) else None,
+    )
 
 
 def find_net(text: str, threads: int | None = None, images: bool = False) -> Found:
@@ -78,11 +86,12 @@ def load_data(
     size: tuple[int, ...] | None = None,
     strict: bool = False,
     list_skipped: bool = True,
+    rate: int | None = None,
 ) -> Dataset:
     """A data set; files of a folder brought to `size`. What could not be read is said, or with `strict` an error."""
     resized = size if data.is_files(text) else None
     with Downloads(output) as progress:
-        dataset = data.load(text, size=resized, strict=strict, progress=progress)
+        dataset = data.load(text, size=resized, strict=strict, rate=rate, progress=progress)
     if dataset.skipped and list_skipped:
         many, first = len(dataset.skipped), printable(dataset.skipped[0].reason)
         output.say(
@@ -103,13 +112,13 @@ def input_size(model: Model) -> tuple[int, ...] | None:
     return tuple(spatial) if len(spatial) < 3 else None
 
 
-def data_for(model: Model, text: str, output: Output, strict: bool = False) -> Dataset:
+def data_for(model: Model, text: str, output: Output, strict: bool = False, rate: int | None = None) -> Dataset:
     """A data set whose images and classes are numbered as the model's.
 
     Raises:
         DataError: it has classes that the model does not know.
     """
-    dataset = load_data(text, output, input_size(model), strict)
+    dataset = load_data(text, output, input_size(model), strict, rate=rate)
     known = model.classes or tuple(map(str, range(model.output_shape[-1])))
     if dataset.classes == known:
         return dataset

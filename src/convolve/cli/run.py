@@ -178,7 +178,8 @@ class Run:
 
     def _save_epoch(self, model: Model, trainer: Trainer, history: History) -> None:
         with trainer.averaged():
-            extra = {"trained_on": self.config["data"]["dtype"], "epoch": len(history)}
+            data = self.config["data"]
+            extra = {"trained_on": data["dtype"], "rate": data["rate"], "epoch": len(history)}
             if history.best == len(history):
                 model.save(self.folder / MODEL, extra)
             model.save(self.folder / LAST, extra)

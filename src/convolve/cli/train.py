@@ -227,6 +227,7 @@ def _config(settings: Settings, given: str, dataset: Dataset) -> dict[str, Any]:
         "name": dataset.name,
         "shape": list(dataset.input_shape),
         "dtype": str(dataset.x_train.dtype),
+        "rate": dataset.rate,
         "classes": list(dataset.classes),
         "training_images": len(dataset.x_train),
         "test_images": len(dataset.x_test),

@@ -37,7 +37,7 @@ class Dataset:
     training; nearly always None. In place of an array of images a `convolve.source.Source` may stand.
 
     Sets that come from files have their names, one a sample, in `train_files` and `test_files`, and in `skipped` those
-    that could not be read.
+    that could not be read. `rate` is how many samples a second sounds have, where that is known.
 
     Raises:
         DataError: an empty set, labels out of range, unequal counts, a NaN or an infinity, parts that do not match.
@@ -59,6 +59,7 @@ class Dataset:
     train_files: tuple[str, ...] = ()
     test_files: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    rate: int | None = None
 
     def __post_init__(self) -> None:
         if not self.classes:

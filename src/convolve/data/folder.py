@@ -24,6 +24,7 @@ def load_folder(
     fraction: float = 0.2,
     seed: int = 0,
     strict: bool = False,
+    rate: int | None = None,
     memory: int | None = None,
 ) -> Dataset:
     """The files of a folder, one subfolder a class: images, WAV files, or arrays in .npy files.
@@ -53,6 +54,7 @@ def load_folder(
         fraction: how much is held out to test on, about.
         seed: another one holds out other files.
         strict: stop at the first broken file.
+        rate: samples a second that sounds are brought to; by default the most frequent.
         memory: bytes that all samples may take; by default a quarter of the computer's.
 
     Raises:
@@ -67,7 +69,7 @@ def load_folder(
     else:
         listing = list_table(root, fraction, seed)
         kind = _kind_of_table(root, listing)
-    return _loaded(root, listing, kind, size, strict, _memory() if memory is None else memory)
+    return _loaded(root, listing, kind, size, rate, strict, _memory() if memory is None else memory)
 
 
 def _kind_of_table(path: Path, listing: Listing) -> Kind:
@@ -82,7 +84,9 @@ def _kind_of_table(path: Path, listing: Listing) -> Kind:
     return found.pop()
 
 
-def _loaded(root: Path, listing: Listing, kind: Kind, size: Size, strict: bool, memory: int) -> Dataset:
+def _loaded(
+    root: Path, listing: Listing, kind: Kind, size: Size, rate: int | None, strict: bool, memory: int
+) -> Dataset:
     parts = [listing.train, listing.validation, listing.test]
     headers = attempted(kind.probe, [file.path for part in parts for file in part], strict)
     skipped: list[Skipped] = []
@@ -94,7 +98,7 @@ def _loaded(root: Path, listing: Listing, kind: Kind, size: Size, strict: bool, 
         known.append([header for header in found if not isinstance(header, FileError)])
     if not known[0]:
         raise FileError(f"{root}: none of its files can be read. {skipped[0].reason}")
-    form = kind.form(known[0], [*known[1], *known[2]], size)
+    form = kind.form(known[0], [*known[1], *known[2]], size, rate)
     each = math.prod(form.shape) * np.dtype(form.dtype).itemsize
     fits = each * sum(map(len, whole)) <= memory
     made = [_part(Loader(files, form, strict), fits, skipped) for files in whole]
@@ -113,6 +117,7 @@ def _loaded(root: Path, listing: Listing, kind: Kind, size: Size, strict: bool, 
         names,
         test[2],
         tuple(sorted(skipped, key=lambda lost: lost.file)),
+        getattr(form, "rate", None),
     )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from convolve.data import images, waves
 from convolve.data.npz import read_npy
 from convolve.data.waves import Wave
-from convolve.errors import DataError, FileError
+from convolve.errors import DataError, FileError, ShapeError
 
 Size = int | tuple[int, ...] | None
 
@@ -55,8 +55,8 @@ class Kind(Protocol):
             FileError: the file is damaged or of another kind.
         """
 
-    def form(self, train: Sequence[Any], others: Sequence[Any], size: Size) -> Form:
-        """What the files to train on, and then all others, are brought to; `size` is what a person asked for.
+    def form(self, train: Sequence[Any], others: Sequence[Any], size: Size, rate: int | None = None) -> Form:
+        """What the files to train on, and then all others, are brought to; `size` and `rate` are what was asked for.
 
         Raises:
             DataError: such a size cannot be.
@@ -121,7 +121,7 @@ class Images:
     def probe(self, path: Path) -> tuple[int, int, bool]:
         return images.probe(path)
 
-    def form(self, train: Sequence[Any], others: Sequence[Any], size: Size) -> ImageForm:
+    def form(self, train: Sequence[Any], others: Sequence[Any], size: Size, rate: int | None = None) -> ImageForm:
         grey = all(is_grey for *_, is_grey in (*train, *others))
         height, width = _common_size([(h, w) for h, w, _ in train]) if size is None else _pair(size)
         return ImageForm((height, width, 1 if grey else 3))
@@ -136,8 +136,8 @@ class Waves:
     def probe(self, path: Path) -> Wave:
         return waves.probe_wave(path)
 
-    def form(self, train: Sequence[Wave], others: Sequence[Wave], size: Size) -> WaveForm:
-        rate = _most_frequent([header.rate for header in train])
+    def form(self, train: Sequence[Wave], others: Sequence[Wave], size: Size, rate: int | None = None) -> WaveForm:
+        rate = rate or _most_frequent([header.rate for header in train])
         channels = {header.channels for header in (*train, *others)}
         if size is None:
             lengths = sorted(-(-header.length * rate // header.rate) for header in train)
@@ -159,7 +159,7 @@ class Arrays:
         array = _with_channel(read_npy(path))
         return array.shape, "uint8" if array.dtype == np.uint8 else "float32"
 
-    def form(self, train: Sequence[Any], others: Sequence[Any], size: Size) -> ArrayForm:
+    def form(self, train: Sequence[Any], others: Sequence[Any], size: Size, rate: int | None = None) -> ArrayForm:
         types = {dtype for _, dtype in (*train, *others)}
         shape = _most_frequent([shape for shape, _ in train])
         if size is not None and size not in (shape[:-1], *shape[:-1]):
@@ -174,6 +174,29 @@ SUFFIXES = tuple(suffix for kind in KINDS for suffix in kind.suffixes)
 def kind_of(suffix: str) -> Kind:
     """The kind of files of this suffix, one of `SUFFIXES`."""
     return next(kind for kind in KINDS if suffix in kind.suffixes)
+
+
+def form_for(suffix: str, shape: tuple[int, ...], dtype: str, rate: int | None = None) -> Form:
+    """What files of this suffix are brought to for a model of samples of a shape and type; of sounds, of a rate.
+
+    Raises:
+        ShapeError: no such file becomes a sample of this shape.
+
+    >>> form_for(".wav", (8000, 1), "float32", 8000)
+    WaveForm(rate=8000, length=8000, channels=1, dtype='float32')
+    """
+    if suffix in Images().suffixes and len(shape) == 3:
+        return ImageForm(shape)
+    if suffix in Waves().suffixes and len(shape) == 2 and rate is not None:
+        return WaveForm(rate, *shape)
+    if suffix in Arrays().suffixes:
+        return ArrayForm(shape, dtype)
+    missing = " at a rate that its file does not name" if suffix in Waves().suffixes and len(shape) == 2 else ""
+    raise ShapeError(
+        f"a file that ends in {suffix or '(nothing)'} cannot become an input of shape {shape}{missing}; expected an "
+        "image for (height, width, channels), a WAV file for (length, channels), or an array as .npy. "
+        "Give such a model arrays."
+    )
 
 
 def _with_channel(array: NDArray[Any]) -> NDArray[Any]:

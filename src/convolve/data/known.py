@@ -59,6 +59,7 @@ def load(
     size: int | tuple[int, ...] | None = None,
     seed: int = 0,
     strict: bool = False,
+    rate: int | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
     """A labelled set, by name or by path.
@@ -81,6 +82,7 @@ def load(
         size: for files in folders: (height, width) of images, or one number for both; the number of samples of sounds.
         seed: for files in folders without a test part: chooses those that are held out.
         strict: for files in folders: stop at the first broken one, instead of leaving it out.
+        rate: for sounds in folders: the samples a second that they are brought to; by default the most frequent.
         progress: called while a known set is downloaded with a file's name, bytes so far and bytes in all (0: unknown).
 
     Raises:
@@ -95,7 +97,7 @@ def load(
     is_name = text == "mnist" or text in _KNOWN
     try:
         if is_files(text):
-            return load_folder(_path(text), size, seed=seed, strict=strict)
+            return load_folder(_path(text), size, seed=seed, strict=strict, rate=rate)
         if size is not None:
             raise DataError(f"{text}: received a size of {size}; expected none, as only a folder of images is resized.")
         return _load_known(text, progress) if is_name else _load_path(text)
