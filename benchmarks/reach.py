@@ -94,10 +94,10 @@ def timed(command: Sequence[str], data: Path) -> tuple[dict[str, Any], float]:
     return json.loads(made.stdout), perf_counter() - before
 
 
-def reach(name: str, seeds: int, data: Path) -> Reached:
+def reach(name: str, seeds: Sequence[int], data: Path) -> Reached:
     goal = GOALS[name]
     found = []
-    for seed in range(seeds):
+    for seed in seeds:
         with TemporaryDirectory() as folder:
             if name == "digits":
                 result, seconds = timed(["-c", FOLDS, str(seed)], data)
@@ -111,12 +111,12 @@ def reach(name: str, seeds: int, data: Path) -> Reached:
     return Reached(name, [accuracy for accuracy, _ in found], [seconds for _, seconds in found])
 
 
-def race(rounds: int, data: Path, threads: int) -> Race:
+def race(seeds: Sequence[int], data: Path, threads: int) -> Race:
     """MNIST with as few epochs as reach the accuracy, beside the same recipe in PyTorch, taking turns."""
     epochs = 1
-    while median(turn(epochs, seed, data, threads, ())["convolve"][0] for seed in range(rounds)) < WANTED:
+    while median(turn(epochs, seed, data, threads, ())["convolve"][0] for seed in seeds) < WANTED:
         epochs += 1
-    turns = [turn(epochs, seed, data, threads, TORCH) for seed in range(rounds)]
+    turns = [turn(epochs, seed, data, threads, TORCH) for seed in seeds]
     accuracy, seconds = ({name: [one[name][i] for one in turns] for name in turns[0]} for i in (0, 1))
     return Race(epochs, seconds, accuracy)
 
@@ -173,7 +173,7 @@ def show(results: Sequence[Reached], raced: Race | None) -> None:
 
 @click.command(help=(__doc__ or "").partition("\n")[0])
 @click.option("--only", default=",".join([*GOALS, "race"]), show_default=True, help="What to measure, with commas.")
-@click.option("--seeds", default=3, show_default=True)
+@click.option("--seeds", default="0,1,2", show_default=True, help="Seeds, with commas.")
 @click.option("--threads", default=2, show_default=True, help="Of both sides of the race.")
 @click.option(
     "--data",
@@ -183,12 +183,13 @@ def show(results: Sequence[Reached], raced: Race | None) -> None:
     help="Folder with fashion-mnist/ and fsdd/.",
 )
 @click.option("--json", "path", type=click.Path(path_type=Path), help="File for the results.")
-def main(only: str, seeds: int, threads: int, data: Path, path: Path | None) -> None:
+def main(only: str, seeds: str, threads: int, data: Path, path: Path | None) -> None:
     names = only.split(",")
     if unknown := set(names) - {*GOALS, "race"}:
         raise click.BadParameter(f"{', '.join(sorted(unknown))}: choose from {', '.join(GOALS)}, race")
-    results = [reach(name, seeds, data.resolve()) for name in names if name != "race"]
-    raced = race(seeds, data.resolve(), threads) if "race" in names else None
+    numbers = [int(seed) for seed in seeds.split(",")]
+    results = [reach(name, numbers, data.resolve()) for name in names if name != "race"]
+    raced = race(numbers, data.resolve(), threads) if "race" in names else None
     facts = machine(threads)
     click.echo(", ".join(f"{name} {value}" for name, value in facts.items()))
     show(results, raced)
