@@ -37,6 +37,8 @@ from convolve.training.schedule import Schedule
 from convolve.training.trainer import Trainer
 from convolve.view.explain import Explanation, explain
 from convolve.view.html import table_of
+from convolve.view.pixel import Pixel, Traced
+from convolve.view.saliency import Saliency, grad_cam, occlusion
 from convolve.view.summary import Summary, summarise
 
 PREDICT_BYTES = 256 * 1024 * 1024
@@ -45,6 +47,7 @@ PREDICT_BATCH = 256
 CANONICAL: dict[str, Callable[..., np.ndarray]] = {"classes": as_classes, "shares": as_shares, "values": as_targets}
 """How targets of each kind (`losses.Targets`) are made ready."""
 Validation = tuple[Any, Any]
+SALIENCIES: dict[str, Callable[..., Saliency]] = {"grad_cam": grad_cam, "occlusion": occlusion}
 
 
 class Model:
@@ -317,6 +320,47 @@ class Model:
     def trace(self, x: Any) -> dict[str, np.ndarray]:
         """Every layer's activation for x, by name: unfused and direct, each equal to its definition."""
         return self.network.trace(as_images(x, self.input_shape))
+
+    def pixel(self, x: Any, layer: str, position: Sequence[int]) -> Pixel:
+        """What one value of a layer is made of, number by number. Prints itself.
+
+        Args:
+            x: one sample, (*input_shape) or a batch of one.
+            layer: as the summary names it.
+            position: (*spatial, channel) in the layer.
+
+        Raises:
+            ConvolveError: there is no such layer.
+            ShapeError: it has no such position; x is not one sample.
+
+        >>> from convolve import Dense
+        >>> model = Model(Dense(2, init=0.5), input_shape=(3,))
+        >>> model.pixel([1, 2, 4], "dense1", (1,))
+        dense1 [1] = 3.5  (Dense)
+          3 products, largest first
+            2                  4 *          0.5 =            2
+            1                  2 *          0.5 =            1
+            0                  1 *          0.5 =          0.5
+          sum 3.5 + bias 0 = 3.5
+        """
+        return Traced(self.network, as_sample(x, self.input_shape)).pixel(layer, position)
+
+    def saliency(self, x: Any, target: int | None = None, method: str = "grad_cam", **options: Any) -> Saliency:
+        """Which part of a sample an answer comes from: a map of the input's size.
+
+        Args:
+            x: one sample, (*input_shape) or a batch of one.
+            target: the class; by default the one with the largest logit.
+            method: "grad_cam" or "occlusion".
+            options: of `convolve.view.saliency.grad_cam` (layer, averaged) or `occlusion` (size, stride, fill).
+
+        Raises:
+            ConvolveError: there is no such method, or no layer with positions.
+            ShapeError: x is not one sample; there is no such class.
+        """
+        if method not in SALIENCIES:
+            raise ConvolveError(f"method is {' or '.join(SALIENCIES)}. Received: method={method!r}")
+        return SALIENCIES[method](self.network, as_sample(x, self.input_shape), target, **options)
 
     def look(
         self, x: Any = None, y: Any = None, html: str | Path | None = None, port: int = PORT, browser: bool = True
@@ -661,6 +705,19 @@ class Stepper:
 
 def _shape(x: Any) -> Shape:
     return tuple(x.shape) if isinstance(x, Source) else np.shape(x)
+
+
+def as_sample(x: Any, input_shape: Shape) -> np.ndarray:
+    """One sample, with its batch or without, as a batch of one of float32.
+
+    Raises:
+        ShapeError, DataError: it is not one sample of this shape, or not finite.
+    """
+    array = np.asarray(x)
+    array = array[None] if array.shape == input_shape else array
+    if array.shape != (1, *input_shape):
+        raise ShapeError(f"expected one sample, shape {input_shape}. Received: shape {array.shape}")
+    return as_images(array, input_shape).astype(np.float32)
 
 
 def load(source: str | Path | bytes, threads: int | None = None) -> Model:

@@ -18,9 +18,8 @@ import numpy as np
 
 from convolve.data.arrays import as_classes
 from convolve.errors import ConvolveError, ShapeError
-from convolve.model import Model
+from convolve.model import Model, as_sample
 from convolve.view import filters as views
-from convolve.view import saliency as views_of_saliency
 from convolve.view.anatomy import Anatomy
 from convolve.view.made import Made, Pooled, Products
 from convolve.view.pixel import Traced
@@ -231,18 +230,14 @@ def saliency(
         x: one sample, (*input_shape) or a batch of one; of volumes, the slice that counts most is shown.
         target: the class; by default the one the net names.
         method: "grad_cam" or "occlusion".
-        options: of `convolve.view.saliency.grad_cam` (layer) or `occlusion` (size, stride, fill).
+        options: of `convolve.view.saliency.grad_cam` (layer, averaged) or `occlusion` (size, stride, fill).
 
     Raises:
         ConvolveError: there is no such method; the net has no layer with positions; matplotlib is missing.
         ShapeError: there is no such class.
     """
-    if method not in ("grad_cam", "occlusion"):
-        raise ConvolveError(f"method is grad_cam or occlusion. Received: method={method!r}")
-    sample = _sample(model, x)
-    measure = views_of_saliency.grad_cam if method == "grad_cam" else views_of_saliency.occlusion
-    found = measure(model.network, sample, target, **options)
-    shares, picture = found.shares, sample[0]
+    found = model.saliency(x, target, method, **options)
+    shares, picture = found.shares, as_sample(x, model.input_shape)[0]
     if shares.ndim == 3:
         at = int(shares.sum((1, 2)).argmax())
         shares, picture = shares[at], picture[at]
@@ -267,18 +262,8 @@ def saliency(
 # what is drawn
 
 
-def _sample(model: Model, x: Any) -> np.ndarray:
-    """One sample as a batch of float32."""
-    array = np.asarray(x)
-    if array.shape == model.input_shape:
-        array = array[None]
-    if array.shape != (1, *model.input_shape):
-        raise ShapeError(f"expected one sample, shape {model.input_shape}. Received: shape {array.shape}")
-    return np.ascontiguousarray(array, np.float32)
-
-
 def _traced(model: Model, x: Any) -> Traced:
-    return Traced(model.network, _sample(model, x))
+    return Traced(model.network, as_sample(x, model.input_shape))
 
 
 def _by(shape: Sequence[int]) -> str:
@@ -371,7 +356,7 @@ def _mosaic(
     """Little pictures in rows, a gap between them; those of `crossed` are struck through."""
     tiles = tiles[:MOST_TILES]
     height, width = tiles[0].shape[:2]
-    columns = columns or max(1, round(math.sqrt(len(tiles) * 1.4 * height / width)))
+    columns = columns or _columns(len(tiles), height / width)
     rows = -(-len(tiles) // columns)
     gap = 1 if max(height, width) < 24 else 2
     whole = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, *tiles[0].shape[2:]), np.nan)
@@ -393,6 +378,18 @@ def _mosaic(
             ax.plot([left, left + width], [top + height, top], color=PALE, linewidth=1)
     ax.set_anchor("W")  # a title longer than the picture is wide has room on its right
     _bare(ax)
+
+
+def _columns(count: int, tall: float) -> int:
+    """In how many columns to draw little pictures, a little wider than high, with few places empty.
+
+    >>> _columns(16, 1.0), _columns(6, 1.0), _columns(32, 1.0), _columns(7, 1.0)
+    (4, 3, 8, 4)
+    """
+    ideal = max(1.0, math.sqrt(1.4 * count * tall))
+    least = math.ceil(0.75 * ideal)
+    near = range(least, max(least, int(1.35 * ideal)) + 1)
+    return min(near, key=lambda columns: (-count % columns, abs(columns - ideal)))
 
 
 def _rectangle(corner: tuple[float, float], width: float, height: float, **style: Any) -> Any:

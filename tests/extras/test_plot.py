@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.helpers import normal
 
-from convolve import Conv, Dense, Flatten, GlobalAvgPool, MaxPool, Model, ReLU, Sequential, plot
+from convolve import Conv, Dense, Flatten, GlobalAvgPool, MaxPool, Model, ReLU, Sequential, plot, zoo
 from convolve.errors import ConvolveError, ShapeError
 from convolve.view.filters import filters
 from convolve.view.pixel import Traced
@@ -51,7 +53,6 @@ def test_every_picture_is_drawn_at_every_rank(rank: int) -> None:
     x = normal(model.input_shape)
     at = tuple(n // 2 for n in SHAPES[rank][:-1])
     for axes in (
-        plot.filters(model),
         plot.filters(model, channel=1, order="similarity"),
         plot.filters(Model(Conv(7, 3), (*SHAPES[rank][:-1], 3))),
         plot.activations(model, x),
@@ -182,6 +183,16 @@ def test_what_cannot_be_drawn_is_refused() -> None:
         plot.saliency(model, x, method="magic")
     with pytest.raises(ConvolveError, match="no layer of this net has filters"):
         plot.filters(Model(GlobalAvgPool(), (4, 4, 2)))
+
+
+def test_the_examples_of_the_document_are_drawn() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "looking.md").read_text()
+    [code] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    model = Model(zoo.lenet5(), input_shape=(28, 28, 1))
+    x, y = np.abs(normal((20, 28, 28, 1))), np.arange(20) % 10
+    names = {"model": model, "x": x, "y": y, "history": [{"accuracy": 0.5}]}
+    exec(compile(code, "looking.md", "exec"), names)
+    assert len(pyplot.get_fignums()) == 6
 
 
 def test_without_matplotlib_the_message_is_the_pip_line() -> None:

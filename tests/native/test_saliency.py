@@ -124,7 +124,7 @@ def scattered(count: int, side: int, seed: int) -> tuple[np.ndarray, np.ndarray,
 
 
 def test_the_region_that_is_marked_holds_the_digit() -> None:
-    pictures, labels, corners = scattered(1200, 32, 0)
+    pictures, labels, corners = scattered(900, 32, 0)
     net = Sequential(
         *(Normalize(0, 255), Conv(8, 3), BatchNorm(), ReLU(), MaxPool(2), Conv(16, 3), BatchNorm(), ReLU(), MaxPool(2)),
         *(Conv(32, 3), BatchNorm(), ReLU(), GlobalAvgPool(), Dense(10)),
@@ -139,6 +139,18 @@ def test_the_region_that_is_marked_holds_the_digit() -> None:
             box[max(0, row - 2) : row + 16, max(0, column - 2) : column + 16] = 1
             within.append(float((found * box).sum() / found.sum()))
         assert np.mean(within) > 0.75, f"{method.__name__}: the box is at most a third of the picture"
+
+
+def test_a_model_tells_it_of_one_sample() -> None:
+    model = Model(Sequential(Conv(4, 3), ReLU(), GlobalAvgPool(), Dense(3)), input_shape=(8, 8, 1))
+    x = normal((1, 8, 8, 1))
+    np.testing.assert_array_equal(model.saliency(x[0]).map, grad_cam(model.network, x).map)
+    found = model.saliency(x, 1, "occlusion", size=4)
+    np.testing.assert_array_equal(found.map, occlusion(model.network, x, 1, size=4).map)
+    with pytest.raises(ConvolveError, match="method is grad_cam or occlusion"):
+        model.saliency(x, method="magic")
+    with pytest.raises(ShapeError, match="one sample"):
+        model.saliency(normal((2, 8, 8, 1)))
 
 
 def test_what_has_no_place_or_no_class_is_refused() -> None:
