@@ -170,6 +170,7 @@ def _shared(function: Command) -> Command:
 @click.option("--save-every", type=float, default=3.0, metavar="MIN", help="Minutes between checkpoints. [default: 3]")
 @click.option("--alone", is_flag=True, default=None, help="Leave out the fully-connected net.")
 @_strict
+@click.option("--look", is_flag=True, help="Show it in the browser: curves, filters that form, mistakes.")
 @_shared
 def train(**options: Any) -> None:
     """Train a net on DATA.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +12,15 @@ import numpy as np
 
 from convolve.cli.find import Found, data_for, find_net
 from convolve.cli.output import Output
+from convolve.cli.run import CONFIG, METRICS, MODEL, Run
+from convolve.data import names as data_names
 from convolve.data import read_image
 from convolve.data.images import SUFFIXES
-from convolve.page.opening import open_page, subject, write_page
+from convolve.model import Model
+from convolve.page.opening import open_page, page_beside, subject, write_page
 from convolve.page.session import Subject
+from convolve.page.watch import FILE, Moment, Watch, Watched
+from convolve.training.fit import Callback
 
 MOST = 1000
 """Samples of a data set that the page offers."""
@@ -33,21 +41,61 @@ def look(model: str, data: str | None, port: int, html: str | None, browser: boo
 
 
 def _subject(found: Found, data: str | None, output: Output) -> Subject:
-    """The model with samples: those of an image file, of a data set, or what there is for nets that take digits."""
-    model, title = found.model, Path(found.name).name
+    """The model with samples: those of an image file, of a data set, of its run, or digits for nets that take them."""
+    model, path = found.model, Path(found.name)
     x: Any = None
     y, source = None, ""
     if data is not None and Path(data).suffix.lower() in SUFFIXES:
         x, source = read_image(data, model.input_shape)[None], Path(data).name
-    elif data is not None or (model.input_shape == DIGITS and model.output_shape == (10,) and not _floats(found)):
-        dataset = data_for(model, data or "mnist", output)
+    elif data := data or _its_data(found):
+        dataset = data_for(model, data, output)
         test = dataset.x_test is not None
         x, y = (dataset.x_test, dataset.y_test) if test else (dataset.x_train, dataset.y_train)
         assert x is not None
-        source = f"{dataset.name}, {'test' if test else 'training'} images"
         x, y = np.asarray(x[:MOST]), None if y is None else np.asarray(y[:MOST])
-    return subject(model.network, title, model.classes, x, y, source)
+        source = f"{dataset.name}, {'test' if test else 'training'} images"
+    file = path / MODEL if path.is_dir() else path if path.is_file() else None
+    return subject(model.network, path.name, model.classes, x, y, source, file, _training(path))
 
 
-def _floats(found: Found) -> bool:
-    return found.trained_on == "float32"
+def _its_data(found: Found) -> str | None:
+    """The data that a run was begun with, where they are still there; digits, where the net takes such."""
+    path, model = Path(found.name), found.model
+    if (path / CONFIG).is_file():
+        given = Run.resumed(path).config["data"].get("given")
+        return given if isinstance(given, str) and (given in data_names() or Path(given).exists()) else None
+    digits = model.input_shape == DIGITS and model.output_shape == (10,) and found.trained_on != "float32"
+    return "mnist" if digits else None
+
+
+def _training(path: Path) -> Watched | None:
+    """What a run's folder knows of its training: what `convolve train --look` kept, or its curves alone."""
+    if (path / FILE).is_file():
+        return Watched.load(path / FILE)
+    if not (path / METRICS).is_file():
+        return None
+    with (path / METRICS).open(encoding="utf-8", newline="") as file:
+        rows = [{name: float(value or "nan") for name, value in row.items()} for row in csv.DictReader(file)]
+    nothing = np.zeros((0, 1), np.float32)
+    return Watched(None, [Moment(row, nothing, nothing, ()) for row in rows])
+
+
+@contextmanager
+def watched(
+    run: Run, model: Model, x: np.ndarray, y: np.ndarray, looked: bool, output: Output
+) -> Iterator[tuple[Callback, ...]]:
+    """The page while a model is trained, if it is `looked` at, and what training has to call for it.
+
+    x and y are what mistakes are looked for among: the validation images.
+    """
+    if not looked:
+        yield ()
+        return
+    x, y = np.asarray(x[:MOST]), np.asarray(y[:MOST])
+    watch = Watch(model.network, x, y, run.folder / FILE)
+    if (run.folder / FILE).is_file():
+        watch.watched.moments.extend(Watched.load(run.folder / FILE).moments[: run.saved])
+    source = "validation images"
+    shown = subject(model.network, run.folder.name, model.classes, x, y, source, watched=watch.watched)
+    with page_beside(shown, said=output.say):
+        yield (watch,)

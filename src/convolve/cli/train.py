@@ -16,6 +16,7 @@ import numpy as np
 
 from convolve.cli.doctor import cpu, versions
 from convolve.cli.find import ONNX, load_data, with_test_part
+from convolve.cli.look import watched
 from convolve.cli.output import Output, count, duration, percent
 from convolve.cli.progress import Display
 from convolve.cli.recipe import BASELINE, RECIPE, chosen_net, default_net, image_size, onnx_net, zoo_net
@@ -56,6 +57,7 @@ class Options:
     patience: int | None
     save_every: float
     strict: bool
+    look: bool
     quiet: bool
     as_json: bool
 
@@ -133,7 +135,9 @@ def train(options: Options) -> None:
         compared = None
         if not settings.alone and settings.net != BASELINE:
             compared = _compared(model, checkpoint, parts, settings, options.threads, output)
-        history, cost = _train(run, model, checkpoint, parts, settings, compared, options.save_every, output)
+        with watched(run, model, parts.x_validation, parts.y_validation, options.look, output) as watching:
+            every = options.save_every
+            history, cost = _train(run, model, checkpoint, parts, settings, compared, every, watching, output)
         run.best(model)
         scores = Scores.of(model, parts.x_test, parts.y_test, parts.classes, names=dataset.test_files)
         reached = Reached(settings.net, model.parameter_count, len(history), history["seconds"][-1], scores.accuracy)
@@ -302,6 +306,7 @@ def _train(
     settings: Settings,
     compared: Reached | None,
     save_every: float,
+    watching: tuple[Callback, ...],
     output: Output,
 ) -> tuple[History, dict[str, float | int | None]]:
     """Train the net that was asked for, and save it after each epoch and every few minutes; what that cost."""
@@ -328,7 +333,7 @@ def _train(
             run.save(model, trainer, history, compared)
             saved = time.monotonic()
 
-    _fit(model, trainer, parts, settings, history, output, (save,))
+    _fit(model, trainer, parts, settings, history, output, (save, *watching))
     reached = np.diff([0.0, *history["seconds"]])
     return history, {
         "expected_epoch_seconds": expected.epoch_seconds,

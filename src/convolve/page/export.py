@@ -74,6 +74,10 @@ def _recorded(subject: Subject) -> Iterator[bytes]:
     yield told({"ask": "net"})
     yield told({"ask": "look", "sample": 0})
     yield told({"ask": "samples", "from": 0, "most": 1}, {"ask": "samples", "from": 0})
+    if subject.watched is not None:
+        yield told({"ask": "training"})
+        for epoch in range(len(subject.watched.moments)):
+            yield told({"ask": "moment", "epoch": epoch})
     for place, node in enumerate(subject.nodes):
         yield told({"ask": "thumbnails", "nodes": [place], "depth": 0.5})
         yield from _layers(told, place, large)

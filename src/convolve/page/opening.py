@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sys
+import threading
 import webbrowser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -18,6 +22,7 @@ from convolve.graph import Shape
 from convolve.network import Network
 from convolve.page.export import as_file
 from convolve.page.session import Subject
+from convolve.page.watch import Watched
 from convolve.storage import write
 
 PORT = 8770
@@ -34,6 +39,7 @@ def subject(
     y: object = None,
     source: str = "",
     file: Path | None = None,
+    watched: Watched | None = None,
 ) -> Subject:
     """What is looked into: a network, and samples (one alone, or a batch) with their labels.
 
@@ -47,11 +53,11 @@ def subject(
     shape = network.input_shape
     named = tuple(classes) if classes is not None else None
     if x is None:
-        return Subject(network, title, named, stand_in(shape), None, source or MADE_UP, file)
+        return Subject(network, title, named, stand_in(shape), None, source or MADE_UP, file, watched)
     given = np.asarray(x)
     samples = as_images(given[None] if given.shape in (shape, shape[:-1]) else given, shape)
     labels = None if y is None else as_labels(np.atleast_1d(np.asarray(y)), len(samples), 1 << 16)
-    return Subject(network, title, named, samples, labels, source, file)
+    return Subject(network, title, named, samples, labels, source, file, watched)
 
 
 def stand_in(shape: Shape) -> np.ndarray:
@@ -79,17 +85,45 @@ def open_page(shown: Subject, port: int = PORT, browser: bool = True, said: Call
     Raises:
         ConvolveError: an extra is missing; the message is the line that installs it.
     """
-    try:
-        server = importlib.import_module("convolve.page.server")
-    except ImportError:
-        raise ConvolveError("the page needs a server: pip install 'convolve[look]'") from None
 
     def opened(address: str) -> None:
         said(f"{shown.title} at {address}  (close the tab or press Ctrl-C to end)")
         if browser:
             webbrowser.open(address)
 
-    server.Serving(shown, port).run(opened)
+    _server().Serving(shown, port).run(opened)
+    shown.studies.end()
+
+
+@contextmanager
+def page_beside(shown: Subject, browser: bool = True, said: Callable[[str], object] = print) -> Iterator[None]:
+    """As `open_page`, while something else is done: it ends with the block.
+
+    Raises:
+        ConvolveError: an extra is missing; the message is the line that installs it.
+    """
+
+    def opened(address: str) -> None:
+        said(f"{shown.title} at {address}")
+        if browser:
+            webbrowser.open(address)
+
+    serving = _server().Serving(shown, grace=math.inf)
+    thread = threading.Thread(target=serving.run, args=(opened,))
+    thread.start()
+    try:
+        yield
+    finally:
+        serving.end()
+        thread.join()
+        shown.studies.end()
+
+
+def _server() -> ModuleType:
+    try:
+        return importlib.import_module("convolve.page.server")
+    except ImportError:
+        raise ConvolveError("the page needs a server: pip install 'convolve[look]'") from None
 
 
 def write_page(shown: Subject, path: str | Path) -> None:

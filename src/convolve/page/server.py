@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import re
 import secrets
 import socket
@@ -101,7 +102,7 @@ class Visits:
             yield
         finally:
             self.count -= 1
-            if not self.count:
+            if not self.count and self.grace < math.inf:
                 self._ending = asyncio.get_running_loop().call_later(self.grace, self.done)
 
 

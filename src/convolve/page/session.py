@@ -21,6 +21,7 @@ from convolve.page.message import Message
 from convolve.page.outline import Node, folds, nodes
 from convolve.page.pictures import flat, quantised, shrunk, sliced
 from convolve.page.study import Studies
+from convolve.page.watch import Watched
 from convolve.view.anatomy import Anatomy
 from convolve.view.excitation import crop
 from convolve.view.filters import Filters, filters, with_filters
@@ -60,6 +61,8 @@ class Subject:
     """Where the samples are from, in words."""
     file: Path | None = None
     """The model's file: what is measured of it is kept beside it."""
+    watched: Watched | None = None
+    """The training that it comes from, or is in."""
 
     @cached_property
     def studies(self) -> Studies:
@@ -113,6 +116,7 @@ class Subject:
             "folds": [vars(fold) for fold in folds(self.nodes, built.construction.rows)],
             "parameters": summary.parameters,
             "multiply_adds": summary.multiply_adds,
+            "training": self.watched is not None,
             "samples": len(self.samples),
             "labels": None if self.labels is None else self.labels.tolist(),
             "source": self.source,
@@ -144,6 +148,8 @@ class Session:
             "map": self._map,
             "pixel": self._pixel,
             "heat": self._heat,
+            "training": self._training,
+            "moment": self._moment,
             "excitation": self._excitation,
         }
 
@@ -190,6 +196,8 @@ class Session:
             self.picture = self._uploaded(message.arrays["file"], str(header.get("name", "the file")))
         elif "drawing" in message.arrays:
             self.picture = self._drawn(message.arrays["drawing"])
+        elif header.get("again") is not True:
+            raise DataError(f"expected a sample, a drawing or a file. Received: {sorted(header)}")
         self._traced = None
         low, high = self.subject.range
         arrays = {"picture": self.picture[0]}
@@ -250,6 +258,31 @@ class Session:
         """Samples as bytes from black to white."""
         low, high = self.subject.range
         return np.asarray(np.clip((pictures - low) * (255 / (high - low)) + 0.5, 0, 255), np.uint8)
+
+    # training
+
+    def _watched(self) -> Watched:
+        if self.subject.watched is None:
+            raise DataError("nothing is known of this net's training")
+        return self.subject.watched
+
+    def _training(self, message: Message) -> Message:
+        """Curves, and where training stands."""
+        watched = self._watched()
+        at = watched.progress
+        stands = None if at is None else {"epoch": at.epoch, "epochs": at.epochs, "left": at.seconds_left}
+        metrics = [moment.metrics for moment in watched.moments]
+        return Message({"epochs": metrics, "losses": watched.losses, "layer": watched.layer, "stands": stands})
+
+    def _moment(self, message: Message) -> Message:
+        """The first layer's filters after an epoch, and mistakes as pictures."""
+        moments = self._watched().moments
+        if not moments:
+            raise DataError("no epoch is done yet")
+        moment = moments[_whole(message.header, "epoch", 0, len(moments) - 1)]
+        arrays = {"filters": moment.filters.astype(np.float32), "pictures": self._as_bytes(moment.pictures)}
+        names = [[self.subject.class_name(c) for c in pair] for pair in moment.mistakes]
+        return Message({"epoch": message.header.get("epoch", 0), "mistakes": names}, arrays)
 
     # layers
 

@@ -168,7 +168,7 @@ function mapCard(node, channel, { map, shape, silent, strength, filters, channel
  * @param {import("page/message.js").Tensor} filter (*kernel, channels)
  * @param {number} channels Of which there may be more.
  */
-function filterPictures({ data, shape }, channels) {
+export function filterPictures({ data, shape }, channels) {
   const kernel = shape.slice(0, -1);
   const shown = shape[shape.length - 1];
   let most = 0;

@@ -7,6 +7,7 @@ import { showPicture } from "page/picture.js";
 import { showNet } from "page/net.js";
 import { showLayer } from "page/layer.js";
 import { showPixel } from "page/pixel.js";
+import { showTraining } from "page/training.js";
 import { chosen, choose } from "page/state.js";
 
 /** @param {string} sentence */
@@ -32,6 +33,7 @@ async function begin() {
     const node = net.nodes.findIndex((/** @type {any} */ n) => n.path === /** @type {CustomEvent} */ (event).detail);
     if (node >= 0) choose({ node });
   });
+  if (net.training) await showTraining(source, net);
   document.body.dataset.ready = "yes";
 }
 

@@ -35,19 +35,19 @@ export function showPicture(source, net, notice) {
   if (spatial.length > 1) frame.style.aspectRatio = `${columns} / ${rows}`;
   byId("board").replaceChildren(frame);
 
-  let said = "";
   const look = latest(async (/** @type {Record<string, any>} */ what, /** @type {any} */ arrays = {}) => {
     const { header, arrays: got } = await source.ask({ ask: "look", ...what }, arrays);
     notice("");
-    said = header.said;
     showAnswer(net, header, what);
     choose({ picture: got.picture, turn: chosen.turn + 1, best: header.best ?? 0 });
   });
 
+  document.addEventListener("again", () => look({ again: true })); // the net has learnt meanwhile
+
   function paint() {
     const picture = chosen.picture;
     if (!picture) return;
-    const described = `The picture, ${by(shape)}${said ? `: ${said}` : ""}`;
+    const described = `The picture, ${by(shape)}`;
     canvas.setAttribute("aria-label", drawable ? `${described}. Arrow keys move the pen, space draws.` : described);
     if (spatial.length === 1) {
       const middle = (low + high) / 2;

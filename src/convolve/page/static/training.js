@@ -1,0 +1,141 @@
+// Training, while it runs and afterwards: curves, the first layer's filters as they form, mistakes as pictures.
+
+import { el, svg, byId, latest, number, percent } from "page/dom.js";
+import { filterPictures } from "page/layer.js";
+import { paintPicture, paintTrace } from "page/paint.js";
+import { onScheme } from "page/colour.js";
+
+const AGAIN = 1000; // milliseconds between two questions how far it is
+const [WIDTH, HEIGHT, LEFT, BOTTOM] = [460, 200, 52, 24];
+
+/**
+ * @typedef {{name: string, points: [number, number][], kind: string}} Curve
+ */
+
+/**
+ * @param {import("page/source.js").Source} source
+ * @param {import("page/state.js").Net} net
+ */
+export async function showTraining(source, net) {
+  const place = byId("training");
+  place.hidden = false;
+  const stands = el("p", { class: "words", "aria-live": "off" });
+  const curves = el("div", { class: "curves" });
+  const slider = el("input", { type: "range", id: "epoch", min: 0, value: 0, "aria-label": "Epoch" });
+  const which = el("output", {});
+  const filters = el("div", { class: "forming" });
+  const mistakes = el("div", { class: "mistakes" });
+  const kept = el("div", {}, el("p", { class: "row" }, "After epoch ", slider, which), filters, mistakes);
+  place.replaceChildren(el("h2", { id: "training-head" }, "Training"), stands, curves, kept);
+  let known = 0;
+  let follows = true;
+
+  const moment = latest(async () => {
+    which.textContent = `${Number(slider.value) + 1} of ${known}`;
+    const { header, arrays } = await source.ask({ ask: "moment", epoch: Number(slider.value) });
+    const { data, shape } = arrays.filters;
+    const size = data.length / (shape[0] || 1);
+    filters.replaceChildren(...(shape[0] ? [el("h3", {}, `Filters of the first layer`)] : []),
+      ...Array.from({ length: Math.min(shape[0], 64) }, (_, i) =>
+        el("span", {}, ...filterPictures({ data: data.subarray(i * size, (i + 1) * size), shape: shape.slice(1) }, shape[shape.length - 1]))));
+    const pictures = arrays.pictures;
+    const each = pictures.data.length / (pictures.shape[0] || 1);
+    mistakes.replaceChildren(...(pictures.shape[0] ? [el("h3", {}, "Mistakes")] : []),
+      ...header.mistakes.map((/** @type {string[]} */ [truth, taken], /** @type {number} */ i) => {
+        const canvas = el("canvas", { class: "pixels", role: "img", "aria-label": `a ${truth} that is taken for ${taken}` });
+        const part = pictures.data.subarray(i * each, (i + 1) * each);
+        if (pictures.shape.length === 3) paintTrace(canvas, Array.from({ length: pictures.shape[1] }, (_, t) => part[t * pictures.shape[2]] / 127.5 - 1));
+        else paintPicture(canvas, part, pictures.shape.slice(1), [0, 255]);
+        return el("figure", { class: "mistake" }, canvas, el("figcaption", {}, `${truth}, taken for ${taken}`));
+      }));
+  });
+
+  async function fill() {
+    const { header } = await source.ask({ ask: "training" });
+    /** @type {Record<string, number>[]} */
+    const epochs = header.epochs;
+    draw(header.losses, epochs);
+    const at = header.stands;
+    stands.textContent = at && epochs.length < at.epochs
+      ? `Epoch ${at.epoch} of ${at.epochs}; about ${Math.round(at.left)} s are left.` : said(epochs);
+    kept.hidden = !header.layer || !epochs.length;
+    if (epochs.length !== known) {
+      const first = known === 0;
+      known = epochs.length;
+      slider.max = String(known - 1);
+      if (follows) slider.value = slider.max;
+      if (!kept.hidden) moment();
+      if (!first) document.dispatchEvent(new CustomEvent("again"));
+    }
+    if (source.live && at && epochs.length < at.epochs) setTimeout(() => fill().catch(() => {}), AGAIN);
+    else if (source.live && !at && !epochs.length) setTimeout(() => fill().catch(() => {}), AGAIN);
+  }
+
+  /**
+   * @param {[number, number][]} losses
+   * @param {Record<string, number>[]} epochs
+   */
+  function draw(losses, epochs) {
+    /** @param {string} name @returns {[number, number][]} */
+    const points = (name) => epochs.flatMap((e, i) => (e[name] === null || e[name] === undefined ? [] : [[i + 1, e[name]]]));
+    const end = Math.max(1, epochs.length, ...losses.map(([at]) => at));
+    curves.replaceChildren(
+      panel("Loss", end, [
+        { name: "each step", points: losses, kind: "steps" },
+        { name: "training", points: points("loss"), kind: "training" },
+        { name: "validation", points: points("validation_loss"), kind: "validation" },
+      ], (v) => number(v, 3)),
+      panel("Accuracy", end, [
+        { name: "training", points: points("accuracy"), kind: "training" },
+        { name: "validation", points: points("validation_accuracy"), kind: "validation" },
+      ], percent),
+    );
+  }
+  slider.addEventListener("input", () => {
+    follows = slider.value === slider.max;
+    moment();
+  });
+  onScheme(() => !kept.hidden && moment());
+  await fill();
+}
+
+/** @param {Record<string, number>[]} epochs */
+function said(epochs) {
+  const last = epochs[epochs.length - 1];
+  if (!last) return "No epoch is done yet.";
+  const accuracy = last.validation_accuracy;
+  return `${epochs.length} epochs` + (accuracy ? `; at the end ${percent(accuracy)} of the validation images are right.` : ".");
+}
+
+/**
+ * Curves over epochs, with their axes.
+ * @param {string} title
+ * @param {number} end The last epoch.
+ * @param {Curve[]} curves
+ * @param {(value: number) => string} told
+ */
+function panel(title, end, curves, told) {
+  const shown = curves.filter((c) => c.points.length);
+  const values = shown.flatMap((c) => c.points.map(([, v]) => v)).sort((a, b) => a - b);
+  // The first steps' losses would press all others flat.
+  const [low, high] = values.length ? [values[0], values[Math.floor(0.98 * (values.length - 1))]] : [0, 1];
+  const span = high - low || 1;
+  const x = (/** @type {number} */ at) => LEFT + (at / end) * (WIDTH - LEFT - 8);
+  const y = (/** @type {number} */ v) => 10 + (1 - (Math.min(v, high) - low) / span) * (HEIGHT - BOTTOM - 20);
+  const words = shown.map((c) => `${c.name} from ${told(c.points[0][1])} to ${told(c.points[c.points.length - 1][1])}`).join("; ");
+  const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title}: ${words || "nothing yet"}` });
+  for (const v of [low, low + span / 2, low + span]) {
+    drawing.append(svg("line", { class: "grid-line", x1: LEFT, x2: WIDTH - 8, y1: y(v), y2: y(v) }),
+      svg("text", { x: LEFT - 6, y: y(v) + 4, "text-anchor": "end" }, told(v)));
+  }
+  const step = Math.max(1, Math.ceil(end / 8));
+  for (let at = 0; at <= end; at += step) drawing.append(svg("text", { x: x(at), y: HEIGHT - 6, "text-anchor": "middle" }, at));
+  for (const { points, kind } of shown) {
+    const path = points.map(([at, v]) => `${x(at).toFixed(1)} ${y(v).toFixed(1)}`).join(" L ");
+    drawing.append(svg("path", { class: `curve ${kind}`, d: `M ${path}` }));
+    const [at, v] = points[points.length - 1];
+    if (kind !== "steps") drawing.append(svg("circle", { class: `curve ${kind}`, cx: x(at), cy: y(v), r: 2.5 }));
+  }
+  const key = el("span", { class: "hint" }, ...shown.flatMap((c) => [el("span", { class: `key ${c.kind}` }), ` ${c.name}  `]));
+  return el("figure", { class: "panel" }, el("figcaption", {}, el("strong", {}, title), " over epochs  ", key), drawing);
+}
