@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,6 +16,7 @@ from convolve.augment import Pipeline, Views
 from convolve.augment.draws import Draws
 from convolve.augment.fill import filled, reference
 from convolve.errors import ConvolveError, FileError
+from convolve.native.target import host
 
 SHAPES = {1: (19, 2), 2: (9, 12, 3), 3: (4, 5, 6, 1)}
 ALL = {
@@ -81,6 +88,25 @@ def test_bits_depend_on_seed_and_step_alone(rank: int) -> None:
     np.testing.assert_array_equal(targets, few)
     for seed, step in ((4, 5), (3, 6)):
         assert not np.array_equal(first, pipeline.apply(x, y, seed, step)[0])
+
+
+def digest() -> str:
+    """Of every step on a batch of each rank and type."""
+    made = hashlib.sha256()
+    for rank, steps in ALL.items():
+        for dtype in ("uint8", "float32"):
+            x, y = samples(rank, dtype), np.arange(7, dtype=np.int32)
+            for array in Pipeline((*steps, augment.Mixup(), augment.CutMix()), classes=7).apply(x, y, 1, 2):
+                made.update(array.tobytes())
+    return made.hexdigest()
+
+
+@pytest.mark.skipif(host().lanes == 4, reason="this CPU has 128-bit vectors only")
+def test_any_vector_width_gives_the_same_bits() -> None:
+    paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"CONVOLVE_TARGET": "128", "PYTHONPATH": os.pathsep.join(paths)}
+    printed = subprocess.run([sys.executable, __file__], env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    assert printed.stdout.strip() == digest()
 
 
 def test_a_row_does_not_depend_on_the_batch() -> None:
@@ -301,3 +327,7 @@ def test_are_data() -> None:
 def test_what_makes_no_sense_is_refused(make: object, words: str) -> None:
     with pytest.raises(ConvolveError, match=words):
         make()  # type: ignore[operator]
+
+
+if __name__ == "__main__":
+    print(digest())
