@@ -704,7 +704,7 @@ class Stepper:
 
 
 def _shape(x: Any) -> Shape:
-    return tuple(x.shape) if isinstance(x, Source) else np.shape(x)
+    return tuple(x.shape) if isinstance(x, (np.ndarray, Source)) else np.shape(x)
 
 
 def as_sample(x: Any, input_shape: Shape) -> np.ndarray:

@@ -24,7 +24,7 @@ DEPTHWISE_CHUNK_BYTES = 128 * 1024
 """The same where every channel has a filter of its own: in the second cache, while the panels pass by."""
 SEGMENT = 64
 """Positions of an image row that a filter gradient takes at once, at most."""
-GATHERED_RUN = 24
+GATHERED_RUN = 16
 """Rows from which on a filter gradient's panel of dY is worth bringing together."""
 CHAINS = 8
 """Independent sums that keep the multiply-add units busy: fewer cost as much."""
@@ -47,7 +47,9 @@ def lower_filter_gradient(y: Value, low: Lowering, window: Window, x: Buffer, dy
         run, runs = _split_features(channels)
     panels = panel_count(filters)
     blocks = groups * panels * len(runs)
-    slices = min(len(segments), -(-SLICED_PIECES // blocks))
+    # Where a gradient is sliced anyway, a piece takes all runs: what it brought together of dY serves them all.
+    joint = window.rank > 0 and blocks < SLICED_PIECES
+    slices = min(len(segments), -(-SLICED_PIECES // (groups * panels if joint else blocks)))
     size = groups * panels * PANEL * math.prod(window.kernel) * channels
     result = low.result(y)
     target = _slices(y, low, result, slices, size)
@@ -86,7 +88,9 @@ def lower_filter_gradient(y: Value, low: Lowering, window: Window, x: Buffer, dy
         }
         flops = 2 * y.size // filters * width * math.prod(dy.shape[:-1])
         spec, name = FilterGradient(together, rows, vectors, gathered), f"direct, {slices} slices"
-        pieces = slices * groups * panel_count(width) * -(-len(runs) // together)
+        run_blocks = 1 if joint else -(-len(runs) // together)
+        here["run_blocks"] = run_blocks
+        pieces = slices * groups * panel_count(width) * run_blocks
         low.call(spec, arguments | here, pieces, target, name, flops, spare + 2 * PANEL, disjoint=True)
     if slices > 1:
         join_slices(low, "sum", At(target), 1, slices, size, result.memory)

@@ -4,10 +4,10 @@
     y_step]
 
 Rows are consecutive elements of a tap run (one pointer, constant offsets), or of several short ones together, the
-reduction walks image rows, columns are one panel of filters. A piece is one (slice of segments, panel, run); it goes
-through its segments in chunks that stay in cache, keeping its sums in the result, so that each sum is one chain
-whatever the chunk. Where a run has many tiles, a chunk's panel of dY is first brought together in scratch: left in
-place, its lines would fall on a few sets of the cache.
+reduction walks image rows, columns are one panel of filters. A piece is one (slice of segments, panel, block of
+runs); it goes through its segments in chunks that stay in cache, all its runs through each, keeping its sums in the
+result, so that each sum is one chain whatever the chunk. Where a run has many tiles, a chunk's panel of dY is first
+brought together in scratch: left in place, its lines would fall on a few sets of the cache.
 """
 
 from __future__ import annotations
@@ -34,23 +34,19 @@ class FilterGradient:
             *("x:f4", "dy:f4", "y:f4"),
             *("segment:i4", "segments:int", "slices:int", "chunk:int"),  # (offset in x, in dy, positions) each
             *("x_step:int", "dy_step:int"),
-            *("run:i4", "runs:int", "length:int"),  # offset in x of each tap run, and how long runs are
+            *("run:i4", "runs:int", "length:int", "run_blocks:int"),  # offset in x of each tap run, how long runs are
             *("groups:int", "x_group:int", "dy_group:int", "y_group:int"),
             *("panels:int", "slice_size:int", "columns:int", "spare:int"),
         )
 
     def emit(self, k: Kernel) -> None:
-        blocks = (k.runs + (self.together - 1)) // self.together
-        run, rest = k.piece % blocks * self.together, k.piece // blocks
+        run_block, rest = k.piece % k.run_blocks, k.piece // k.run_blocks
+        first_run, last_run = share(run_block, k.run_blocks, (k.runs + (self.together - 1)) // self.together)
         panel, rest = rest % k.panels, rest // k.panels
         group, part = rest % k.groups, rest // k.groups
         column = panel * PANEL
         dy = k.dy + (group * k.dy_group + column)
         y = k.y + (part * k.slice_size + group * k.y_group + panel * k.runs * k.length * PANEL)
-        # Runs past the last are computed as the first and written to scratch, and so are rows past a run's end.
-        numbers = [run + t for t in range(self.together)]
-        seen = [k.x + (group * k.x_group + (k.run + k.select(n < k.runs, n, k.lift(0))).load()) for n in numbers]
-        sums = [(n < k.runs, y + n * k.length * PANEL) for n in numbers]
         first, last = share(part, k.slices, k.segments)
         chunks = (last - first + (k.chunk - 1)) // k.chunk
         with k.range(chunks) as chunk:
@@ -59,8 +55,14 @@ class FilterGradient:
             if self.gathered:
                 self._gather(k, dy, start, stop)
             tiles = (k.length + (self.rows - 1)) // self.rows
-            with k.range(tiles) as tile:
-                self._tile(k, seen, dy, sums, tile * self.rows, k.columns - column, start, stop, chunk.equals(0))
+            with k.range(last_run, first_run) as block:
+                # Runs past the last are computed as the first and written to scratch, and so are rows past a run's end.
+                numbers = [block * self.together + t for t in range(self.together)]
+                places = [(k.run + k.select(n < k.runs, n, k.lift(0))).load() for n in numbers]
+                seen = [k.x + (group * k.x_group + place) for place in places]
+                sums = [(n < k.runs, y + n * k.length * PANEL) for n in numbers]
+                with k.range(tiles) as tile:
+                    self._tile(k, seen, dy, sums, tile * self.rows, k.columns - column, start, stop, chunk.equals(0))
 
     def _tile(
         self,
