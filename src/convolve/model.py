@@ -155,7 +155,9 @@ class Model:
         return replace(explain(executable, inputs, network.threads), waiting=waiting)
 
     def __repr__(self) -> str:
-        shapes = f"input_shape={self.input_shape}, output_shape={self.output_shape}"
+        port = self.network.ports[0]
+        known = not any(isinstance(n, str) for n in port.shape[1:])
+        shapes = f"input_shape={self.input_shape}, output_shape={self.output_shape}" if known else f"input {port}"
         return f"Model({shapes}, {self.parameter_count:,} parameters)"
 
     def _repr_html_(self) -> str | None:

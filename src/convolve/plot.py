@@ -238,6 +238,8 @@ def saliency(
     """
     found = model.saliency(x, target, method, **options)
     shares, picture = found.shares, as_sample(x, model.input_shape)[0]
+    if picture.shape[:-1] != shares.shape:  # an imported net that takes channels first
+        picture = np.moveaxis(picture, 0, -1)
     if shares.ndim == 3:
         at = int(shares.sum((1, 2)).argmax())
         shares, picture = shares[at], picture[at]
@@ -461,6 +463,8 @@ def _source(traced: Traced, made: Made) -> np.ndarray | None:
         return None
     found = traced.results[made.sources[0]] if made.sources[0] else traced.x
     rank = made.places.shape[-1] if isinstance(made, (Products, Pooled)) else 0
+    if not made.sources[0] and traced.anatomy.channels_first:
+        found = np.moveaxis(found, 1, -1)
     return found[0] if found.ndim == rank + 2 else None
 
 

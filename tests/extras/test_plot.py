@@ -39,6 +39,7 @@ def model_of(rank: int = 2, channels: int = 2) -> Model:
 
 def drawn(axes: Any) -> Any:
     """The axes, all of it really drawn."""
+    axes.figure.set_layout_engine("none")  # which draws several times
     axes.figure.canvas.draw()
     return axes
 

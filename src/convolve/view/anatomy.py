@@ -63,6 +63,17 @@ class Anatomy:
         """Receptive fields by serial: those of one sample do not depend on the batch."""
         return receptive_fields(entry(self.forward), self.forward.output)
 
+    @cached_property
+    def spatial(self) -> Shape:
+        """The sizes of the input's positions. Imported nets may take them behind the channels."""
+        return entry(self.forward).shape[1:-1]
+
+    @property
+    def channels_first(self) -> bool:
+        """Whether a sample is (channels, *spatial), as imported nets take it, not (*spatial, channels)."""
+        given = self.forward.input.shape[1:]
+        return given[:-1] != self.spatial and given[1:] == self.spatial
+
     def sees(self, layer: str, position: Shape) -> Box | None:
         """The input's positions that a layer's output may depend on at a spatial position: first and last, inclusive.
 

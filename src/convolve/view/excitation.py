@@ -282,7 +282,7 @@ class _Measurement:
 
     def _boxes(self, positions: np.ndarray) -> np.ndarray:
         """Receptive fields of all positions at once; the whole sample where a value may see all of it."""
-        size = self.network.input_shape[:-1]
+        size = self.anatomy.spatial
         field = self.anatomy.fields.get(self.value.serial, ())
         boxes = np.zeros((*positions.shape[:2], len(size), 2), np.int64)
         boxes[..., 1] = np.array(size, np.int64) - 1
@@ -330,6 +330,8 @@ class _Measurement:
 
 def crop(sample: np.ndarray, box: Box, fill: float = 0.0) -> np.ndarray:
     """What a box shows of a sample (*spatial, channels), with `fill` where it reaches beyond.
+
+    Of a sample for an imported net that takes channels first, give `np.moveaxis(sample, 0, -1)`.
 
     >>> crop(np.arange(4).reshape(4, 1), ((-1, 1),))[:, 0]
     array([0, 0, 1])

@@ -90,7 +90,7 @@ def grad_cam(
     anatomy = anatomy or Anatomy(network)
     path = layer if layer is not None else last_spatial(anatomy)
     value = anatomy.row(path).output
-    spatial = network.input_shape[:-1]
+    spatial = anatomy.spatial
     if len(value.shape) != len(spatial) + 2:
         raise ShapeError(
             f"{path}: Grad-CAM needs a layer with the input's {len(spatial)} spatial dimensions. "
@@ -134,6 +134,7 @@ def occlusion(
     stride: int | tuple[int, ...] | None = None,
     fill: float | Sequence[float] | None = None,
     progress: Progress | None = None,
+    anatomy: Anatomy | None = None,
 ) -> Saliency:
     """What the score of a class loses when a patch is covered.
 
@@ -148,23 +149,25 @@ def occlusion(
         stride: from patch to patch; by default half their size.
         fill: what covers, one number or one a channel; by default each channel's median in the sample.
         progress: is called with the patches done and their number; what it raises ends the work.
+        anatomy: of the network, where it is at hand.
 
     Raises:
         ShapeError: x is not one sample; the target is not one of the classes; size or stride do not fit.
     """
     x = _sample(network, x)
-    spatial = network.input_shape[:-1]
+    anatomy = anatomy or Anatomy(network)
+    spatial = anatomy.spatial
     if not spatial:
         raise ShapeError(f"occlusion needs an input with positions. Received: input_shape {network.input_shape}")
     wanted = tuple(max(1, n // 4) for n in spatial) if size is None else per_dimension(size, len(spatial), "size")
     kernel = tuple(min(n, k) for n, k in zip(spatial, wanted, strict=True))
     steps = tuple(max(1, k // 2) for k in kernel) if stride is None else per_dimension(stride, len(spatial), "stride")
     window = Window(kernel, steps, (1,) * len(spatial), ((0, 0),) * len(spatial)).ceiled(spatial)
-    cover = np.median(x.reshape(-1, x.shape[-1]), axis=0) if fill is None else np.asarray(fill)
-    try:
-        cover = np.broadcast_to(cover, x.shape[-1:])
-    except ValueError:
-        raise ShapeError(f"fill is one number or one for each of {x.shape[-1]} channels. Received: {fill}") from None
+    pictures = np.moveaxis(x, 1, -1) if anatomy.channels_first else x
+    channels = pictures.shape[-1]
+    cover = np.median(pictures.reshape(-1, channels), axis=0) if fill is None else np.asarray(fill)
+    if cover.shape not in ((), (1,), (channels,)):
+        raise ShapeError(f"fill is one number or one for each of {channels} channels. Received: {fill}")
     [base] = _class_scores(network, x)
     if target is None:
         target = int(base.argmax())
@@ -175,7 +178,8 @@ def occlusion(
     waiting, done = iter(patches), 0
     while here := list(islice(waiting, batch)):
         covered = np.repeat(x, batch, axis=0)
-        for copy, patch in zip(covered, here, strict=False):
+        seen = np.moveaxis(covered, 1, -1) if anatomy.channels_first else covered
+        for copy, patch in zip(seen, here, strict=False):
             copy[patch] = cover
         for patch, scores in zip(here, _class_scores(network, covered), strict=False):
             total[patch] += base[target] - scores[target]
