@@ -108,6 +108,11 @@ def test_a_set_that_memory_does_not_hold_trains_alike(
     assert "% of that it waited for data" in capsys.readouterr().out
     made = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "late")]
     assert made[0] == made[1]
+    assert run([*command, str(tmp_path / "small"), "--size", "6"]) == 0
+    assert find_model(str(tmp_path / "small")).model.input_shape == (6, 6, 3)
+    capsys.readouterr()
+    assert run(["train", "mnist", "--size", "6", "--out", str(tmp_path / "none")]) == FAILED
+    assert "--size 6: only files in folders are resized, not mnist" in capsys.readouterr().err
 
 
 def test_sounds_and_volumes_from_folder_to_prediction(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

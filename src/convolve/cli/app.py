@@ -162,6 +162,7 @@ def _shared(function: Command) -> Command:
 @_whole_option("--seed", "Chooses the first weights and every order. [default: 0]", least=0, most=2**63 - 1)
 @_threads
 @_whole_option("--batch-size", "Images a step.")
+@_whole_option("--size", "Bring images of a folder to this height and width. [default: theirs, 64 at most]", most=4096)
 @click.option("--rate", type=float, callback=_rate, metavar="X", help="The highest learning rate.")
 @click.option("--average", type=float, callback=_part, metavar="X", help="Average the weights; keep X in each step.")
 @click.option("--label-smoothing", "smoothing", type=float, callback=_part, metavar="X", help="Smooth the labels by X.")

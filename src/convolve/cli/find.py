@@ -83,7 +83,7 @@ def _not_found(text: str, path: Path) -> str:
 def load_data(
     text: str,
     output: Output,
-    size: tuple[int, ...] | None = None,
+    size: int | tuple[int, ...] | None = None,
     strict: bool = False,
     list_skipped: bool = True,
     rate: int | None = None,

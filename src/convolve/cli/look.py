@@ -20,6 +20,7 @@ from convolve.model import Model
 from convolve.page.opening import open_page, page_beside, subject, write_page
 from convolve.page.session import Subject
 from convolve.page.watch import FILE, Moment, Watch, Watched
+from convolve.source import Rows, batch
 from convolve.training.fit import Callback
 
 MOST = 1000
@@ -52,7 +53,7 @@ def _subject(found: Found, data: str | None, output: Output) -> Subject:
         test = dataset.x_test is not None
         x, y = (dataset.x_test, dataset.y_test) if test else (dataset.x_train, dataset.y_train)
         assert x is not None
-        x, y = np.asarray(x[:MOST]), None if y is None else np.asarray(y[:MOST])
+        x, y = batch(x, 0, MOST), None if y is None else np.asarray(y[:MOST])
         source = f"{dataset.name}, {'test' if test else 'training'} images"
     file = path / MODEL if path.is_dir() else path if path.is_file() else None
     return subject(model.network, path.name, model.classes, x, y, source, file, _training(path))
@@ -82,7 +83,7 @@ def _training(path: Path) -> Watched | None:
 
 @contextmanager
 def watched(
-    run: Run, model: Model, x: np.ndarray, y: np.ndarray, looked: bool, output: Output
+    run: Run, model: Model, x: Rows, y: np.ndarray, looked: bool, output: Output
 ) -> Iterator[tuple[Callback, ...]]:
     """The page while a model is trained, if it is `looked` at, and what training has to call for it.
 
@@ -91,7 +92,7 @@ def watched(
     if not looked:
         yield ()
         return
-    x, y = np.asarray(x[:MOST]), np.asarray(y[:MOST])
+    x, y = batch(x, 0, MOST), np.asarray(y[:MOST])
     watch = Watch(model.network, x, y, run.folder / FILE)
     if (run.folder / FILE).is_file():
         watch.watched.moments.extend(Watched.load(run.folder / FILE).moments[: run.saved])

@@ -23,6 +23,7 @@ from convolve.cli.recipe import BASELINE, RECIPE, chosen_net, default_net, image
 from convolve.cli.report import report
 from convolve.cli.run import METRICS, MODEL, REPORT, Checkpoint, Reached, Run, check_free, slug
 from convolve.cli.scores import Scores
+from convolve.data import is_files
 from convolve.data.dataset import Dataset, held_out
 from convolve.errors import ConvolveError, DataError, DivergenceError, FileError, ShapeError
 from convolve.model import Model
@@ -49,6 +50,7 @@ class Options:
     seed: int | None
     threads: int | None
     batch_size: int | None
+    size: int | None
     rate: float | None
     alone: bool | None
     average: float | None
@@ -117,8 +119,7 @@ def train(options: Options) -> None:
     if out and not old:
         check_free(out)
 
-    size = image_size(options.net) if options.net and options.net.endswith(ONNX) else None
-    dataset, without_test = with_test_part(load_data(options.data, output, size, options.strict))
+    dataset, without_test = with_test_part(load_data(options.data, output, _size(options, old), options.strict))
     settings = _settings(options, dataset, old)
     parts = _parts(dataset, settings.seed)
     _say_found(output, dataset, parts, without_test)
@@ -161,6 +162,21 @@ def train(options: Options) -> None:
 
 
 # what a run is
+
+
+def _size(options: Options, old: Run | None) -> int | tuple[int, ...] | None:
+    """What files of a folder are brought to: as asked, as when the run was begun, or as the net takes them.
+
+    Raises:
+        ConvolveError: a size for data that is not resized.
+    """
+    if options.size is not None and not is_files(options.data):
+        raise ConvolveError(f"--size {options.size}: only files in folders are resized, not {options.data}")
+    if options.size is not None:
+        return options.size
+    if old is not None:
+        return tuple(old.config["data"]["shape"][:-1])
+    return image_size(options.net) if options.net and options.net.endswith(ONNX) else None
 
 
 def _settings(options: Options, dataset: Dataset, old: Run | None) -> Settings:
