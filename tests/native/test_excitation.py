@@ -154,6 +154,24 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
         Excitation.load(path)
 
 
+def test_samples_may_be_made_when_they_are_asked_for() -> None:
+    model = model_of()
+    x, y = data(model)
+
+    class Made:
+        shape, dtype = x.shape, x.dtype
+
+        def __len__(self) -> int:
+            return COUNT
+
+        def batch(self, indices: np.ndarray) -> np.ndarray:
+            return x[indices]
+
+    *_, found = measure(model.network, "conv1", Made(), y, top=4)
+    np.testing.assert_array_equal(found.samples, measured(model, "conv1").samples)
+    assert found.fits(model.network, x)
+
+
 def test_data_that_do_not_suit_are_refused() -> None:
     model = model_of()
     x, y = data(model)

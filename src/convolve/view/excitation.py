@@ -18,6 +18,7 @@ import numpy as np
 from convolve.errors import ConvolveError, FileError, ShapeError
 from convolve.graph import Graph, Value, leaf, rewrite
 from convolve.network import Network
+from convolve.source import Rows, batch, rows
 from convolve.storage import load as load_file
 from convolve.storage import save as save_file
 from convolve.view.anatomy import Anatomy, Box
@@ -127,7 +128,7 @@ class Excitation:
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise FileError(f"{path}: holds no measurement of filters ({error}); measure it anew") from None
 
-    def fits(self, network: Network, x: np.ndarray) -> bool:
+    def fits(self, network: Network, x: Rows) -> bool:
         """Whether it was measured on this network, with these parameters, and these samples, to the end."""
         return self.done == self.total and self.marks == (mark_of(network), _data_mark(x))
 
@@ -155,7 +156,7 @@ def beside(model: str | os.PathLike[str], layer: str) -> Path:
 def measure(
     network: Network,
     layer: str,
-    x: np.ndarray,
+    x: Rows,
     y: np.ndarray | None = None,
     top: int = 9,
     silence: bool = True,
@@ -168,7 +169,7 @@ def measure(
     Args:
         network: of one input.
         layer: its name.
-        x: (n, *input_shape), real numbers; anything that has a shape and gives arrays for slices.
+        x: (n, *input_shape), real numbers, in memory or from a `Source`.
         y: labels (n,), for what depends on classes.
         top: how many samples to keep for each filter.
         silence: whether to measure the accuracy without each filter, which takes most of the time. Needs y.
@@ -202,7 +203,7 @@ class _Measurement:
         self,
         network: Network,
         layer: str,
-        x: np.ndarray,
+        x: Rows,
         y: np.ndarray | None,
         top: int,
         silence: bool,
@@ -234,7 +235,7 @@ class _Measurement:
         sums, counts = np.zeros((filters, classes)), np.zeros(classes)
         right, right_without = 0, np.zeros(filters)
         for start in range(0, len(self.x), self.batch):
-            x = np.ascontiguousarray(self.x[start : start + self.batch], np.float32)
+            x = np.ascontiguousarray(batch(self.x, start, start + self.batch), np.float32)
             y = None if self.y is None else self.y[start : start + len(x)]
             activation, scores = self._front(x)
             self._step()
@@ -350,8 +351,8 @@ def mark_of(network: Network) -> str:
     return digest.hexdigest()
 
 
-def _data_mark(x: np.ndarray) -> str:
+def _data_mark(x: Rows) -> str:
     digest = hashlib.sha256(f"{x.shape}".encode())
     for place in np.linspace(0, len(x) - 1, min(FINGERPRINTED, len(x))).astype(int):
-        digest.update(np.asarray(x[place], np.float32).tobytes())
+        digest.update(np.asarray(rows(x, [place]), np.float32).tobytes())
     return digest.hexdigest()
