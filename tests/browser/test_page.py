@@ -30,11 +30,12 @@ from convolve import (
     Sigmoid,
     Softmax,
     from_onnx,
+    zoo,
 )
-from convolve.page.opening import write_page
+from convolve.page.opening import subject, write_page
 from convolve.page.session import Subject
 from convolve.view.excitation import measure
-from convolve.view.filters import filters
+from convolve.view.filters import compare, filters
 from convolve.view.saliency import occlusion
 
 BYTES = Normalize(0.0, 255.0, name="normalize")
@@ -294,3 +295,18 @@ def test_a_large_net_fits_into_a_file(visit: Callable[..., Any], tmp_path: Path)
     page.click('[data-node="1"] .open')
     expect(page.locator(".map-card")).to_have_count(12)
     expect(page.locator("#pixel")).to_be_hidden()
+
+
+def test_two_checkpoints_lie_side_by_side(
+    visit: Callable[..., Any], serve: Callable[[Subject], str], lenet5: Subject
+) -> None:
+    before = Model(zoo.lenet5(), (28, 28, 1)).network
+    shown = subject(before, "before", None, lenet5.samples[:2], other=lenet5.network, other_title="after")
+    page = visit(serve(shown))
+    page.click('[data-node="4"] .open')
+    change = next(c for c in compare(before, lenet5.network) if c.layer == "conv2")
+    captions = [re.compile(rf"^{i}: changed by {change.distance[i]:.3g}"[:-1]) for i in change.order]
+    expect(page.locator(".pair figcaption")).to_have_text(captions)
+    assert page.locator(".pair").first.locator("canvas").count() == 2 * (1 + 6)
+    page.click('[data-node="5"] .open')
+    expect(page.locator("#compare .words")).to_contain_text("relu2 has no filters")

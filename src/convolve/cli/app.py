@@ -241,7 +241,7 @@ def summary(**options: Any) -> None:
 
 @commands.command()
 @click.argument("model", metavar="MODEL|NAME")
-@click.argument("data", metavar="[FILE|DATA]", required=False)
+@click.argument("data", metavar="[FILE|DATA|MODEL]", required=False)
 @_whole_option("--port", "Where the page is served, or on the next port that is free.", default=8770, most=65535)
 @click.option("--html", metavar="FILE", help="Write the page as one file that works offline, and open nothing.")
 @click.option("--no-browser", "browser", is_flag=True, flag_value=False, default=True, help="Only print the address.")
@@ -250,8 +250,9 @@ def look(**options: Any) -> None:
     """Look inside MODEL: a page in the browser that explains it down to one multiplication.
 
     It shows every layer's activation maps for a picture, its filters, and any value as products and their sum. FILE is
-    a picture, DATA a set whose pictures can be chosen; digits come with the package. The page is served to this
-    computer alone, until its tab is closed or Ctrl-C is pressed. Needs: pip install 'convolve[look]'.
+    a picture, DATA a set whose pictures can be chosen; digits come with the package. A second MODEL, another checkpoint
+    of the same net, is shown beside the first, what changed most first. The page is served to this computer
+    alone, until its tab is closed or Ctrl-C is pressed. Needs: pip install 'convolve[look]'.
     """
     from convolve.cli.look import look
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from convolve.cli.find import Found, data_for, find_net
+from convolve import storage
+from convolve.cli.find import ONNX, Found, data_for, find_model, find_net
 from convolve.cli.output import Output
-from convolve.cli.run import CONFIG, METRICS, MODEL, Run
+from convolve.cli.run import CONFIG, FILTERS, METRICS, MODEL, Run
 from convolve.data import names as data_names
 from convolve.data import read_image
 from convolve.data.images import SUFFIXES
@@ -46,6 +47,8 @@ def _subject(found: Found, data: str | None, output: Output) -> Subject:
     model, path = found.model, Path(found.name)
     x: Any = None
     y, source = None, ""
+    other = find_model(data, images=True).model.network if data is not None and _is_model(Path(data)) else None
+    beside, data = (Path(str(data)).name, None) if other else ("", data)
     if data is not None and Path(data).suffix.lower() in SUFFIXES:
         x, source = read_image(data, model.input_shape)[None], Path(data).name
     elif data := data or _its_data(found):
@@ -56,7 +59,12 @@ def _subject(found: Found, data: str | None, output: Output) -> Subject:
         x, y = batch(x, 0, MOST), None if y is None else np.asarray(y[:MOST])
         source = f"{dataset.name}, {'test' if test else 'training'} images"
     file = path / MODEL if path.is_dir() else path if path.is_file() else None
-    return subject(model.network, path.name, model.classes, x, y, source, file, _training(path))
+    return subject(model.network, path.name, model.classes, x, y, source, file, _training(path), other, beside)
+
+
+def _is_model(path: Path) -> bool:
+    """Whether the second name is another checkpoint rather than data."""
+    return path.suffix in (".safetensors", ONNX) or (path / MODEL).is_file()
 
 
 def _its_data(found: Found) -> str | None:
@@ -70,7 +78,7 @@ def _its_data(found: Found) -> str | None:
 
 
 def _training(path: Path) -> Watched | None:
-    """What a run's folder knows of its training: what `convolve train --look` kept, or its curves alone."""
+    """What a run's folder knows of its training: what `convolve train --look` kept, or curves and filters alone."""
     if (path / FILE).is_file():
         return Watched.load(path / FILE)
     if not (path / METRICS).is_file():
@@ -78,7 +86,13 @@ def _training(path: Path) -> Watched | None:
     with (path / METRICS).open(encoding="utf-8", newline="") as file:
         rows = [{name: float(value or "nan") for name, value in row.items()} for row in csv.DictReader(file)]
     nothing = np.zeros((0, 1), np.float32)
-    return Watched(None, [Moment(row, nothing, nothing, ()) for row in rows])
+    layer, kept = None, {}
+    for file_of in sorted((path / FILTERS).glob("*.safetensors")):
+        tensors, header = storage.load(file_of)
+        for name, weight in tensors.items():
+            layer, kept[header.get("epoch")] = name.rpartition(".")[0], weight
+    moments = [Moment(row, kept.get(epoch, nothing), nothing, ()) for epoch, row in enumerate(rows, 1)]
+    return Watched(layer, moments)
 
 
 @contextmanager
@@ -92,11 +106,11 @@ def watched(
     if not looked:
         yield ()
         return
-    x, y = batch(x, 0, MOST), np.asarray(y[:MOST])
-    watch = Watch(model.network, x, y, run.folder / FILE)
+    shown_x, shown_y = batch(x, 0, MOST), np.asarray(y[:MOST])
+    watch = Watch(model.network, shown_x, shown_y, run.folder / FILE)
     if (run.folder / FILE).is_file():
         watch.watched.moments.extend(Watched.load(run.folder / FILE).moments[: run.saved])
     source = "validation images"
-    shown = subject(model.network, run.folder.name, model.classes, x, y, source, watched=watch.watched)
+    shown = subject(model.network, run.folder.name, model.classes, shown_x, shown_y, source, watched=watch.watched)
     with page_beside(shown, said=output.say):
         yield (watch,)

@@ -40,6 +40,8 @@ def subject(
     source: str = "",
     file: Path | None = None,
     watched: Watched | None = None,
+    other: Network | None = None,
+    other_title: str = "",
 ) -> Subject:
     """What is looked into: a network, and samples (one alone, or a batch) with their labels.
 
@@ -53,11 +55,13 @@ def subject(
     shape = network.input_shape
     named = tuple(classes) if classes is not None else None
     if x is None:
-        return Subject(network, title, named, stand_in(shape), None, source or MADE_UP, file, watched)
+        return Subject(
+            network, title, named, stand_in(shape), None, source or MADE_UP, file, watched, other, other_title
+        )
     given = np.asarray(x)
     samples = as_images(given[None] if given.shape in (shape, shape[:-1]) else given, shape)
     labels = None if y is None else as_labels(np.atleast_1d(np.asarray(y)), len(samples), 1 << 16)
-    return Subject(network, title, named, samples, labels, source, file, watched)
+    return Subject(network, title, named, samples, labels, source, file, watched, other, other_title)
 
 
 def stand_in(shape: Shape) -> np.ndarray:

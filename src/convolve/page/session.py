@@ -24,7 +24,7 @@ from convolve.page.study import Studies
 from convolve.page.watch import Watched
 from convolve.view.anatomy import Anatomy
 from convolve.view.excitation import crop
-from convolve.view.filters import Filters, filters, with_filters
+from convolve.view.filters import Change, Filters, compare, filters, with_filters
 from convolve.view.made import Shares
 from convolve.view.pixel import Traced
 from convolve.view.saliency import grad_cam, occlusion
@@ -41,6 +41,8 @@ MOST_FILTER_CHANNELS = 16
 MOST_CLASSES = 12
 """Classes that the answer lists."""
 MOST_SAMPLES = 48
+MOST_COMPARED = 24
+"""Filters that are shown beside another checkpoint's at a time."""
 MOST_EXCITED = 16
 """Filters of which it is shown at a time what excites them."""
 RELU, BATCH_NORM = ("ReLU", "Relu"), ("BatchNorm", "BatchNormalization")
@@ -63,6 +65,14 @@ class Subject:
     """The model's file: what is measured of it is kept beside it."""
     watched: Watched | None = None
     """The training that it comes from, or is in."""
+    other: Network | None = None
+    """Another checkpoint of the same net, to compare with."""
+    other_title: str = ""
+
+    @cached_property
+    def changes(self) -> dict[str, Change]:
+        """How much the filters of each layer changed from this net to the other."""
+        return {c.layer: c for c in compare(self.network, self.other)} if self.other else {}
 
     @cached_property
     def studies(self) -> Studies:
@@ -116,6 +126,7 @@ class Subject:
             "folds": [vars(fold) for fold in folds(self.nodes, built.construction.rows)],
             "parameters": summary.parameters,
             "multiply_adds": summary.multiply_adds,
+            "other": self.other_title if self.other else None,
             "training": self.watched is not None,
             "samples": len(self.samples),
             "labels": None if self.labels is None else self.labels.tolist(),
@@ -139,6 +150,7 @@ class Session:
         self.subject = subject
         self.picture = np.asarray(subject.samples[:1])
         self._traced: Traced | None = None
+        self._other: Traced | None = None
         self._asked: dict[str, Callable[[Message], Message]] = {
             "net": self._net,
             "look": self._look,
@@ -148,6 +160,7 @@ class Session:
             "map": self._map,
             "pixel": self._pixel,
             "heat": self._heat,
+            "compare": self._compare,
             "training": self._training,
             "moment": self._moment,
             "excitation": self._excitation,
@@ -198,7 +211,7 @@ class Session:
             self.picture = self._drawn(message.arrays["drawing"])
         elif header.get("again") is not True:
             raise DataError(f"expected a sample, a drawing or a file. Received: {sorted(header)}")
-        self._traced = None
+        self._traced = self._other = None
         low, high = self.subject.range
         arrays = {"picture": self.picture[0]}
         return Message({"label": label, "said": said, "range": (low, high)} | self._answered(), arrays)
@@ -258,6 +271,39 @@ class Session:
         """Samples as bytes from black to white."""
         low, high = self.subject.range
         return np.asarray(np.clip((pictures - low) * (255 / (high - low)) + 0.5, 0, 255), np.uint8)
+
+    # another checkpoint
+
+    @property
+    def other(self) -> Traced:
+        """The other checkpoint's activations for the picture at hand."""
+        if self.subject.other is None:
+            raise DataError("there is no other checkpoint to compare with")
+        if self._other is None:
+            self._other = Traced(self.subject.other, self.picture)
+        return self._other
+
+    def _compare(self, message: Message) -> Message:
+        """A layer's filters and maps beside those of the other checkpoint, what changed most first."""
+        node, other = self._node(message.header), self.other
+        if node.path not in self.subject.changes:
+            raise DataError(f"{node.path}: has no filters to compare")
+        change = self.subject.changes[node.path]
+        start = _whole(message.header, "from", 0, len(change.order) - 1)
+        chosen = change.order[start : start + MOST_COMPARED]
+        depth = _part(message.header, "depth")
+        pair = [self.maps(node, message.header), sliced(flat(other.results[node.path][0]), depth)]
+        scale = float(max(np.nanmax(np.abs(maps)) for maps in pair))
+        arrays = {"channels": chosen.astype(np.int32)}
+        for name, traced, maps in zip(("a", "b"), (self.traced, other), pair, strict=True):
+            weights = filters(traced.network, node.path, traced.anatomy).weights
+            arrays[f"filters_{name}"] = weights[chosen][..., :MOST_FILTER_CHANNELS].astype(np.float32)
+            if len(node.shape) > 1:
+                small = shrunk(maps[..., chosen][None], THUMBNAIL)[0]
+                arrays[f"maps_{name}"] = quantised(np.moveaxis(small, -1, 0), scale)
+        arrays["distance"] = change.distance[chosen].astype(np.float32)
+        arrays["cosine"] = change.cosine[chosen].astype(np.float32)
+        return Message({"node": message.header["node"], "from": start, "count": len(change.order)}, arrays)
 
     # training
 

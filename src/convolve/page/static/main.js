@@ -7,6 +7,7 @@ import { showPicture } from "page/picture.js";
 import { showNet } from "page/net.js";
 import { showLayer } from "page/layer.js";
 import { showPixel } from "page/pixel.js";
+import { showComparison } from "page/compare.js";
 import { showTraining } from "page/training.js";
 import { chosen, choose } from "page/state.js";
 
@@ -26,6 +27,9 @@ async function begin() {
   showNet(source, net);
   showLayer(source, net);
   showPixel(source, net);
+  const compare = byId("compare");
+  compare.hidden = !net.other || !source.live;
+  if (!compare.hidden) showComparison(source, net, compare);
   await showPicture(source, net, notice);
   const first = net.nodes.findIndex((/** @type {any} */ n) => n.dense && n.shape.length > 1);
   if (chosen.node === 0 && first > 0) choose({ node: first, channel: source.channel(first) });

@@ -6,7 +6,8 @@
  *   sees: number[]}} NetNode
  * @typedef {{title: string, input: {shape: number[], range: [number, number], dtype: string},
  *   classes: string[] | null, nodes: NetNode[], folds: {first: number, last: number, title: string}[],
- *   parameters: number, multiply_adds: number, samples: number, labels: number[] | null, source: string, training: boolean}} Net
+ *   parameters: number, multiply_adds: number, samples: number, labels: number[] | null, source: string, training: boolean,
+ *   other: string | null}} Net
  * @typedef {{
  *   picture: import("page/message.js").Tensor | null,
  *   turn: number,
