@@ -416,9 +416,12 @@ def _columns(y: np.ndarray) -> np.ndarray:
 
 def _weights(given: Any, x: np.ndarray) -> np.ndarray:
     """Weights of samples with mean 1 over those that count, (n, 1)."""
-    weights = _check_sample_weight(given, x, dtype=np.float64, ensure_non_negative=True)
-    if not weights.any():
-        raise DataError(f"sample_weight: all {len(weights)} weights are 0; give at least one sample a weight")
+    weights = _check_sample_weight(given, x, dtype=np.float64)
+    if weights.min() < 0 or not weights.any():
+        raise DataError(
+            "sample_weight: expected weights of 0 and more, not all of them 0. "
+            f"Received: {weights.min():g} to {weights.max():g}"
+        )
     return np.asarray(weights / weights[weights > 0].mean(), np.float32)[:, None]
 
 

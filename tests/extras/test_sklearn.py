@@ -130,7 +130,8 @@ def test_images_are_changed_a_little_unless_told_otherwise() -> None:
     [
         (lambda: classifier(input_shape=(9, 9, 1)).fit(IMAGES, LABELS), ShapeError, "81 values"),
         (lambda: classifier().fit(IMAGES, np.zeros(400)), DataError, "one class"),
-        (lambda: classifier().fit(IMAGES, LABELS, np.zeros(400)), ValueError, "non-zero|all 400 weights are 0"),
+        (lambda: classifier().fit(IMAGES, LABELS, np.zeros(400)), ValueError, "non-zero|not all of them 0"),
+        (lambda: classifier().fit(IMAGES, LABELS, np.arange(400) - 1.0), DataError, "Received: -1 to 398"),
         (lambda: classifier(net=Conv(10, 3)).fit(IMAGES, LABELS), ShapeError, "Flatten"),
         (lambda: classifier(net=7).fit(IMAGES, LABELS), ConvolveError, "net=7"),
         (lambda: classifier(net="nonet").fit(IMAGES, LABELS), ConvolveError, "nonet"),
