@@ -112,7 +112,7 @@ export function paintTrace(canvas, values, known = values.length) {
   canvas.width = width;
   canvas.height = height;
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
-  const style = getComputedStyle(canvas);
+  const style = getComputedStyle(document.documentElement); // the canvas may not be on the page yet
   /** @param {number} v */
   const y = (v) => height / 2 - v * (height / 2 - 3);
   context.strokeStyle = style.getPropertyValue("--rule");
