@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convolve import zoo
-from convolve.cli.recipe import default_net, zoo_net
-from convolve.data import Dataset
+from convolve.cli.recipe import zoo_net
 from convolve.layers import Normalize, Sequential
 from convolve.view.curves import curves, ticks
 
@@ -59,20 +58,6 @@ def test_ticks_are_few_even_and_within(low: float, span: float) -> None:
     assert np.allclose(steps, steps[0])
     assert found[0] <= low + 1e-9 * abs(low)
     assert found[-1] <= low + span * (1 + 1e-6)
-
-
-@pytest.mark.parametrize(
-    ("shape", "name"),
-    [
-        ((28, 28, 1), "digits"),
-        ((32, 32, 3), "digits"),
-        ((64, 64, 3), "resnet20"),
-        ((3, 3, 1), "mlp"),
-        ((1000, 1), "digits"),
-    ],
-)
-def test_the_default_net_suits_the_size(shape: tuple[int, ...], name: str) -> None:
-    assert default_net(Dataset("set", np.zeros((2, *shape), np.uint8), [0, 1], None, None, ("a", "b"))) == name
 
 
 @pytest.mark.parametrize("channels", [1, 3, 40])

@@ -25,9 +25,11 @@ SMALL = ("few.npz", "--net", "small.py:net", "--alone")
 
 
 def test_a_run_from_data_to_folder(convolve: Convolve, here: Path) -> None:
-    done = convolve("train", "few.npz", "--epochs", "2")
+    done = convolve("train", "few.npz", "--net", "digits", "--epochs", "2", "--augment", "shift")
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
+    assert "Chosen: net digits (given); epochs 2 (given); batch size 64; rate 0.00354; average 0.998;" in done.stdout
+    assert "augment Shift(amount=2, fill='zero') (given)" in done.stdout
     assert "300 training and 100 test images, 28x28x1, 10 classes" in done.stdout
     assert "271 images to learn from, 29 to watch (validation), 100 for the end (test)" in done.stdout
     assert "The fully-connected net of 784-100-10 has 79,400 weights (no biases); digits has" in done.stdout
@@ -198,10 +200,10 @@ def test_the_best_epoch_is_kept_and_patience_ends_a_run(convolve: Convolve, here
 
 
 def test_stopped_before_an_epoch_was_whole_leaves_nothing(start: Start, here: Path) -> None:
-    process = start("train", "few.npz", "--net", "small.py", "--epochs", "100000", "--out", "run")
+    process = start("train", *SMALL, "--epochs", "100000", "--batch-size", "1", "--out", "run")
     assert process.stdout is not None
     for line in process.stdout:
-        if line.startswith("1/100000"):  # of the fully-connected net
+        if line.startswith("layer"):  # of the summary, before the first step
             process.send_signal(signal.SIGINT)
             break
     _, err = process.communicate(timeout=30)
@@ -241,6 +243,8 @@ def test_a_full_disk_leaves_no_half_a_file(convolve: Convolve, here: Path) -> No
         (("few.npz", "--net", "syntax.py"), "syntax.py, line 1: SyntaxError: '(' was never closed"),
         (("few.npz", "--net", "nine.py"), "its output has shape (9,); expected (10,)"),
         (("few.npz", "--net", "deep.py"), "max_pool"),
+        (("few.npz", "--augment", "flp"), "--augment flp: no augmentation of that name. Did you mean flip?"),
+        (("few.npz", "--augment", "[1"), "--augment [1: is no JSON"),
         (("few.npz", "--out", "few.npz"), "--out few.npz: is a file"),
         (("few.npz", "--out", "few.npz/run"), "--out few.npz/run: cannot be made"),
         (("few.npz", "--out", "new", "--resume"), "new: no run to resume"),

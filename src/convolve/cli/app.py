@@ -153,9 +153,7 @@ def _shared(function: Command) -> Command:
 
 @commands.command()
 @click.argument("data")
-@click.option(
-    "--net", metavar="NAME|FILE.py:net|FILE.onnx", help="The net. [default: digits, or resnet20 for larger images]"
-)
+@click.option("--net", metavar="NAME|FILE.py:net|FILE.onnx", help="The net. [default: chosen from the data]")
 @_whole_option("--epochs", "How often every training image is seen.")
 @click.option("--out", metavar="DIR", help="Folder of the run. [default: runs/DATA-NET-1, -2, ...]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out from its last checkpoint.")
@@ -164,6 +162,7 @@ def _shared(function: Command) -> Command:
 @_whole_option("--batch-size", "Images a step.")
 @_whole_option("--size", "Bring images of a folder to this height and width. [default: theirs, 64 at most]", most=4096)
 @click.option("--rate", type=float, callback=_rate, metavar="X", help="The highest learning rate.")
+@click.option("--augment", metavar="NAMES", help="none, flip,shift,..., or JSON. [default: chosen from the data]")
 @click.option("--average", type=float, callback=_part, metavar="X", help="Average the weights; keep X in each step.")
 @click.option("--label-smoothing", "smoothing", type=float, callback=_part, metavar="X", help="Smooth the labels by X.")
 @click.option("--balanced", is_flag=True, default=None, help="Weight classes so that all count alike.")

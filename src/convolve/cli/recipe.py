@@ -1,10 +1,10 @@
-"""How `convolve train` trains unless told otherwise, and which net it takes."""
+"""How `convolve train` trains unless told otherwise, whatever the data (see `choice`), and the nets that it takes."""
 
 from __future__ import annotations
 
 import importlib.util
 import inspect
-import math
+import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from convolve import zoo
+from convolve.augment import Augmentation, restore
 from convolve.cli.output import meant
-from convolve.data.dataset import Dataset
 from convolve.errors import ConvolveError, FileError
 from convolve.layers import Layer, Normalize
 from convolve.model import Model, from_onnx
@@ -22,8 +22,6 @@ from convolve.onnx.reading import PRODUCER, read
 from convolve.training.optim import AdamW
 from convolve.training.schedule import OneCycle, Schedule
 
-SMALL = 40 * 40
-"""Pixels (or samples, or voxels) up to which an image is small."""
 BASELINE = "mlp"
 MOST_STATISTICS = 16
 """Channels up to which each is normalised by numbers of its own."""
@@ -33,31 +31,23 @@ MOST_STATISTICS = 16
 class Recipe:
     """What a run does that nobody gave an option for."""
 
-    epochs: int
     least_steps: int
     """A small set is seen more often, until it makes so many steps ..."""
     most_epochs: int
     """... but not more often than this."""
+    compared_epochs: int
+    """How often the fully-connected net, which is compared, sees the images at most."""
     batch_size: int
     optimizer: AdamW
     schedule: Schedule
     average: float | None
     """Part that the exponential average of the weights keeps in a step."""
     smoothing: float
-    """Of the labels."""
+    """Of the labels, unless the data are easy."""
     held_out: float
     """Part of the training images that is not trained on but watched (validation) ..."""
     most_held_out: int
     """... and the most images that this part has."""
-
-    def epochs_for(self, images: int, batch_size: int) -> int:
-        """How often a set of so many training images is seen.
-
-        >>> RECIPE.epochs_for(57_000, 128), RECIPE.epochs_for(5_000, 128), RECIPE.epochs_for(100, 128)
-        (6, 25, 100)
-        """
-        steps = -(-images // batch_size)
-        return max(self.epochs, min(self.most_epochs, -(-self.least_steps // steps)))
 
     def as_dict(self) -> dict[str, Any]:
         """The same for JSON, with the names of the optimizer and the schedule."""
@@ -68,25 +58,17 @@ class Recipe:
 
 
 RECIPE = Recipe(
-    epochs=6,
-    least_steps=1000,
+    least_steps=1500,
     most_epochs=100,
+    compared_epochs=5,
     batch_size=128,
     optimizer=AdamW(5e-3, weight_decay=0.02),
     schedule=OneCycle(),
     average=0.998,
-    smoothing=0.0,
+    smoothing=0.1,
     held_out=0.1,
     most_held_out=3000,
 )
-
-
-def default_net(dataset: Dataset) -> str:
-    """The net of the zoo for a set whose owner named none."""
-    spatial = dataset.input_shape[:-1]
-    if min(spatial) < 4:
-        return BASELINE
-    return "digits" if math.prod(spatial) <= SMALL else "resnet20"
 
 
 def zoo_net(name: str, x: np.ndarray, classes: int) -> Layer:
@@ -130,6 +112,33 @@ def chosen_net(text: str, x: np.ndarray, classes: int) -> Layer:
         f"--net {text}: no net of that name.{meant(text, list(zoo.NETS))} There are {', '.join(zoo.NETS)}; a net of "
         "your own is given as FILE.py:net"
     )
+
+
+def augmentations(text: str) -> tuple[Augmentation, ...]:
+    """What --augment names: none, names with commas between, or JSON as config.json has it.
+
+    Raises:
+        ConvolveError: there is none of that name.
+
+    >>> augmentations("flip, timemask")
+    (Flip(axis=-1, p=0.5), TimeMask(share=0.1, masks=2))
+    >>> augmentations("none")
+    ()
+    """
+    if text.lstrip().startswith("["):
+        try:
+            return restore(json.loads(text))
+        except ValueError as error:
+            raise ConvolveError(f"--augment {text}: is no JSON ({error})") from None
+    known = {name.lower(): cls for name, cls in Augmentation.vocabulary.items()}
+    names = [] if text == "none" else [name.strip().lower() for name in text.split(",")]
+    for name in names:
+        if name not in known:
+            raise ConvolveError(
+                f"--augment {name}: no augmentation of that name.{meant(name, list(known))} There are none, "
+                f"{', '.join(known)}; with numbers of your own as JSON, as a run's config.json has it"
+            )
+    return tuple(known[name]() for name in names)
 
 
 def image_size(path: str) -> tuple[int, int] | None:

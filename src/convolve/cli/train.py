@@ -14,12 +14,14 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
+from convolve.augment import Pipeline, describe, restore
+from convolve.cli.choice import choose
 from convolve.cli.doctor import cpu, versions
 from convolve.cli.find import ONNX, load_data, with_test_part
 from convolve.cli.look import watched
 from convolve.cli.output import Output, count, duration, percent
 from convolve.cli.progress import Display
-from convolve.cli.recipe import BASELINE, RECIPE, chosen_net, default_net, image_size, onnx_net, zoo_net
+from convolve.cli.recipe import BASELINE, RECIPE, augmentations, chosen_net, image_size, onnx_net, zoo_net
 from convolve.cli.report import report
 from convolve.cli.run import METRICS, MODEL, REPORT, Checkpoint, Reached, Run, check_free, slug
 from convolve.cli.scores import Scores
@@ -57,6 +59,7 @@ class Options:
     smoothing: float | None
     balanced: bool | None
     patience: int | None
+    augment: str | None
     save_every: float
     strict: bool
     look: bool
@@ -78,6 +81,8 @@ class Settings:
     smoothing: float
     balanced: bool
     patience: int | None
+    augment: list[Any]
+    """As `convolve.augment.describe` has it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,9 +125,9 @@ def train(options: Options) -> None:
         check_free(out)
 
     dataset, without_test = with_test_part(load_data(options.data, output, _size(options, old), options.strict))
-    settings = _settings(options, dataset, old)
-    parts = _parts(dataset, settings.seed)
+    parts = _parts(dataset, _seed(options, old))
     _say_found(output, dataset, parts, without_test)
+    settings = _resumed(options, old) if old else _settings(options, dataset, parts, output)
     config = _config(settings, options.data, dataset)
     if old:
         _check_same(old.config, config)
@@ -179,27 +184,50 @@ def _size(options: Options, old: Run | None) -> int | tuple[int, ...] | None:
     return image_size(options.net) if options.net and options.net.endswith(ONNX) else None
 
 
-def _settings(options: Options, dataset: Dataset, old: Run | None) -> Settings:
-    """The options, and defaults for those that nobody gave; where a run is resumed, those that it was begun with."""
-    size = options.batch_size or RECIPE.batch_size
-    epochs = RECIPE.epochs_for(len(dataset.x_train), size)
-    rate, average, smoothing = RECIPE.optimizer.rate, RECIPE.average, RECIPE.smoothing
-    defaults = Settings(default_net(dataset), epochs, size, rate, 0, False, average, smoothing, False, None)
+def _seed(options: Options, old: Run | None) -> int:
+    stored = old.config["settings"].get("seed") if old else options.seed
+    return stored if isinstance(stored, int) else 0
+
+
+def _settings(options: Options, dataset: Dataset, parts: Parts, output: Output) -> Settings:
+    """The options, and what the rule says of what nobody gave."""
+    choice = choose(dataset, parts.x, parts.y, (parts.x_validation, parts.y_validation))
+    size = options.batch_size or choice.batch_size
+    epochs = choice.epochs_of(len(parts.x), size)
+    steps = describe(choice.augment)
+    smoothing, average = choice.smoothing, RECIPE.average
+    chosen = Settings(choice.net, epochs, size, choice.rate, 0, False, average, smoothing, False, None, steps)
+    given = _given(options)
+    settings = replace(chosen, **given)
+    output.say(f"{choice.why}.\nChosen: {_said(settings, set(given))}")
+    return settings
+
+
+def _given(options: Options) -> dict[str, Any]:
+    """The settings that somebody gave."""
     names = [field.name for field in fields(Settings)]
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    if old is None:
-        return replace(defaults, **given)
+    return given | ({"augment": describe(augmentations(given["augment"]))} if "augment" in given else {})
+
+
+def _resumed(options: Options, old: Run) -> Settings:
+    """The settings that a run was begun with.
+
+    Raises:
+        ConvolveError: an option says otherwise.
+    """
     stored = old.config["settings"]
-    known = get_type_hints(Settings)
-    if stored.keys() != known.keys() or not all(isinstance(stored[name], known[name]) for name in names):
+    known = get_type_hints(Settings) | {"augment": list}
+    if stored.keys() != known.keys() or not all(isinstance(stored[name], hint) for name, hint in known.items()):
         raise FileError(f"{options.out}: this run was begun by another version of convolve; begin a new one")
-    for name, value in given.items():
+    for name, value in _given(options).items():
         if value != stored[name]:
             raise ConvolveError(
                 f"--{name.replace('_', '-')} {value}: the run in {options.out} was begun with {stored[name]} and goes "
                 "on as it began; leave the option out, or begin a new run"
             )
-    return Settings(**{name: stored[name] for name in names})
+    restore(stored["augment"])  # a damaged one fails here
+    return Settings(**stored)
 
 
 def _parts(dataset: Dataset, seed: int) -> Parts:
@@ -293,11 +321,12 @@ def _compared(
 ) -> Reached:
     """The fully-connected net on the same data, and what it reaches."""
     other = Model(zoo_net(BASELINE, parts.sample, len(parts.classes)), parts.input_shape, settings.seed, threads)
+    epochs = min(settings.epochs, RECIPE.compared_epochs)
     name = f"{math.prod(parts.input_shape)}-{other.parameters['dense1.weight'].shape[0]}-{len(parts.classes)}"
     output.say(
         f"\nThe fully-connected net of {name} has {other.parameter_count:,} weights (no biases); {settings.net} has "
         f"{model.parameter_count:,} parameters.\n"
-        f"Both are trained on the same images for {count(settings.epochs, 'epoch')}."
+        f"It is trained on the same images, as they are, for {count(epochs, 'epoch')}."
     )
     if checkpoint:
         if checkpoint.compared is None:
@@ -307,7 +336,7 @@ def _compared(
     history = History()
     try:
         trainer = Trainer(other.network, CrossEntropy(), RECIPE.optimizer, settings.seed)
-        _fit(other, trainer, parts, settings, history, output)
+        _fit(other, trainer, parts, replace(settings, epochs=epochs, patience=None, augment=[]), history, output)
     except DivergenceError as error:
         raise DivergenceError(f"{name}, the fully-connected net: {error}. Leave it out by --alone") from None
     accuracy = Scores.of(other, parts.x_test, parts.y_test, parts.classes).accuracy
@@ -397,6 +426,7 @@ def _fit(
             settings.seed,
             history,
             settings.patience,
+            Pipeline(restore(settings.augment), len(parts.classes)) if settings.augment else None,
         )
 
 
@@ -411,6 +441,22 @@ def _say_found(output: Output, dataset: Dataset, parts: Parts, without_test: boo
         f"{len(parts.x):,} images to learn from, {len(parts.x_validation):,} to watch (validation), "
         f"{len(parts.x_test):,} for the end (test)"
     )
+
+
+def _said(settings: Settings, given: set[str]) -> str:
+    """The settings in a line; those that were given by an option are marked."""
+    steps = ", ".join(map(str, restore(settings.augment))) or "none"
+    said = {
+        "net": settings.net,
+        "epochs": str(settings.epochs),
+        "batch_size": str(settings.batch_size),
+        "rate": f"{settings.rate:.3g}",
+        "average": f"{settings.average:g}",
+        "smoothing": f"{settings.smoothing:g}",
+        "augment": steps,
+    }
+    marked = {name: value + (" (given)" if name in given else "") for name, value in said.items()}
+    return "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in marked.items())
 
 
 def _say_expected(output: Output, cost: Cost, epochs: int) -> None:

@@ -19,8 +19,8 @@ from convolve.layers import Layer
 from convolve.zoo.mobilenet import mobilenet_v2
 from convolve.zoo.parts import BYTES, IMAGENET
 from convolve.zoo.resnet import resnet18, resnet20, resnet32, resnet34, resnet50, resnet56, resnet101
-from convolve.zoo.signals import cnn3d, m5
-from convolve.zoo.small import digits, lenet5, mlp, mnist_cnn
+from convolve.zoo.signals import LEAST_OF_M5, cnn3d, m5, m5_narrow
+from convolve.zoo.small import digits, lenet5, mlp, mnist_cnn, small
 from convolve.zoo.squeezenet import squeezenet
 from convolve.zoo.unet import unet
 from convolve.zoo.vgg import vgg11, vgg13, vgg16, vgg19
@@ -28,6 +28,7 @@ from convolve.zoo.vgg import vgg11, vgg13, vgg16, vgg19
 __all__ = [
     "BYTES",
     "IMAGENET",
+    "LEAST_OF_M5",
     "NETS",
     "Entry",
     "by_name",
@@ -35,6 +36,7 @@ __all__ = [
     "digits",
     "lenet5",
     "m5",
+    "m5_narrow",
     "mlp",
     "mnist_cnn",
     "mobilenet_v2",
@@ -45,6 +47,7 @@ __all__ = [
     "resnet50",
     "resnet56",
     "resnet101",
+    "small",
     "squeezenet",
     "unet",
     "vgg11",
@@ -67,6 +70,7 @@ NETS: dict[str, Entry] = {
     "lenet5": Entry(lenet5, (28, 28, 1)),
     "mnist_cnn": Entry(mnist_cnn, (28, 28, 1)),
     "digits": Entry(digits, (28, 28, 1)),
+    "small": Entry(small, (28, 28, 1)),
     "resnet20": Entry(resnet20, (32, 32, 3)),
     "resnet32": Entry(resnet32, (32, 32, 3)),
     "resnet56": Entry(resnet56, (32, 32, 3)),
@@ -81,6 +85,7 @@ NETS: dict[str, Entry] = {
     "squeezenet": Entry(squeezenet, (224, 224, 3)),
     "mobilenet_v2": Entry(mobilenet_v2, (224, 224, 3)),
     "m5": Entry(m5, (16000, 1)),
+    "m5_narrow": Entry(m5_narrow, (8000, 1)),
     "cnn3d": Entry(cnn3d, (24, 24, 24, 1)),
     "unet": Entry(unet, (128, 128, 3)),
 }

@@ -1,0 +1,122 @@
+"""The rule by which `convolve train` chooses what nobody gave an option for. It looks at the training part alone.
+
+**How hard are the data?** The fully-connected net looks at images and volumes: once, at 25,600 of them or 40 million
+values at most. It is measured on the validation samples, as they are and mirrored. Where it is right in at least 90 %,
+they are easy. Where it is right in mirrored ones at least 0.55 times as often, mirroring keeps what they show, and they
+are flipped.
+
+**By the samples:**
+
+| samples | net | epochs at least | augmentation |
+|---|---|---|---|
+| images of up to 40 x 40, easy | digits | 7 | turned by 10 degrees, moved by 7 %, scaled by 10 % |
+| images of up to 40 x 40, hard | small | 12 | moved by 7 %, a box erased |
+| images, larger | resnet20 | 12 | a crop of 60 % of the area at least |
+| signals of 1,772 values and more | m5_narrow | 40 | moved by 10 %, 6 dB louder or softer, noise, silences |
+| signals, shorter | digits | 12 | moved by 5 % |
+| volumes | digits (up to 1,600 voxels), else cnn3d | 12 | moved by 7 % |
+| less than 4 values in a dimension | mlp | 12 | none |
+
+**By their number:** 128 samples a step, 64 where there are fewer than 10,000. A small set is seen more often, until
+there are 1,500 steps, but not more than 100 times. The highest rate of AdamW is 0.005 * sqrt(batch / 128), reached in
+one cycle; the weights are averaged (each step keeps 0.998), and labels smoothed by 0.1 unless the data are easy.
+
+The rows of small images were decided on MNIST and Fashion-MNIST, that of long signals on spoken digits: on parts of
+their training samples that were held out for that.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from convolve import zoo
+from convolve.augment import Affine, Augmentation, Crop, Erase, Flip, Gain, Noise, Shift, TimeMask
+from convolve.cli.output import count, percent
+from convolve.cli.recipe import BASELINE, RECIPE, zoo_net
+from convolve.data.dataset import Dataset
+from convolve.model import Model
+from convolve.source import Rows, rows
+from convolve.training.schedule import OneCycle
+
+SMALL = 40 * 40
+"""Pixels (or samples, or voxels) up to which an image is small."""
+LONG = zoo.LEAST_OF_M5
+"""Values from which a signal is long enough for M5."""
+LOOKED_AT, VALUES, WATCHED = 25_600, 40_000_000, 3_000
+EASY, KEPT = 0.9, 0.55
+FEW = 10_000
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the rule says, and why."""
+
+    net: str
+    epochs: int
+    batch_size: int
+    rate: float
+    smoothing: float
+    augment: tuple[Augmentation, ...]
+    why: str
+
+    def epochs_of(self, images: int, batch_size: int) -> int:
+        """How often so many training images are seen at least, and at most 100 times, until there are enough steps.
+
+        >>> Choice("digits", 7, 128, 5e-3, 0.0, (), "").epochs_of(57_000, 128)
+        7
+        >>> Choice("digits", 7, 128, 5e-3, 0.0, (), "").epochs_of(2_560, 64)
+        38
+        """
+        steps = -(-images // batch_size)
+        return max(self.epochs, min(RECIPE.most_epochs, -(-RECIPE.least_steps // steps)))
+
+
+def choose(dataset: Dataset, x: Rows, y: np.ndarray, held: tuple[Rows, np.ndarray]) -> Choice:
+    """What the rule says for these samples to learn from, and those to watch."""
+    spatial = dataset.input_shape[:-1]
+    rank, least = len(spatial), min(spatial)
+    size = RECIPE.batch_size if len(x) >= FEW else RECIPE.batch_size // 2
+    rate = RECIPE.optimizer.rate * math.sqrt(size / RECIPE.batch_size)
+    samples = count(len(x), {1: "signal", 2: "image", 3: "volume"}.get(rank, "sample"))
+    known = f"{samples} of {' x '.join(map(str, spatial))}"
+    if least < 4:
+        return Choice(BASELINE, 12, size, rate, RECIPE.smoothing, (), f"{known}: no room for a filter")
+    if rank == 1:
+        if spatial[0] < LONG:
+            return Choice("digits", 12, size, rate, RECIPE.smoothing, (Shift(0.05),), known)
+        steps: tuple[Augmentation, ...] = (Shift(0.1), Gain(6.0), Noise(_noise(x)), TimeMask(0.1, 2))
+        return Choice("m5_narrow", 40, size, rate, RECIPE.smoothing, steps, known)
+    right, mirrored = look(dataset, x, y, held)
+    why = f"{known}; a fully-connected net soon knows {percent(right)} of them, {percent(mirrored)} mirrored"
+    flips = (Flip(),) if mirrored >= KEPT * right else ()
+    if rank > 2:
+        net = "digits" if math.prod(spatial) <= SMALL or least < 8 else "cnn3d"
+        return Choice(net, 12, size, rate, RECIPE.smoothing, (*flips, Shift(0.07)), why)
+    if math.prod(spatial) > SMALL:
+        return Choice("resnet20", 12, size, rate, RECIPE.smoothing, (*flips, Crop((0.6, 1.0))), why)
+    if right >= EASY:
+        steps = (*flips, Affine(rotate=10.0, shift=0.07, scale=(0.9, 1.1)))
+        return Choice("digits", 7, size, rate, 0.0, steps, why)
+    return Choice("small", 12, size, rate, RECIPE.smoothing, (*flips, Shift(0.07), Erase(0.5)), why)
+
+
+def look(dataset: Dataset, x: Rows, y: np.ndarray, held: tuple[Rows, np.ndarray]) -> tuple[float, float]:
+    """The accuracy that the fully-connected net soon reaches on the samples to watch, and on their mirror images."""
+    most = max(RECIPE.batch_size, min(LOOKED_AT, VALUES // math.prod(dataset.input_shape)))
+    chosen = np.random.Generator(np.random.Philox(key=[0, 0])).permutation(len(x))[:most]
+    seen, watched = rows(x, chosen), rows(held[0], range(min(WATCHED, most, len(held[0]))))
+    model = Model(zoo_net(BASELINE, seen, len(dataset.classes)), dataset.input_shape)
+    epochs = max(1, min(RECIPE.most_epochs, most // len(chosen)))
+    model.fit(seen, y[chosen], epochs, RECIPE.batch_size, RECIPE.optimizer, OneCycle())
+    labels = held[1][: len(watched)]
+    mirrored = np.ascontiguousarray(np.flip(watched, -2))
+    return model.evaluate(watched, labels)["accuracy"], model.evaluate(mirrored, labels)["accuracy"]
+
+
+def _noise(x: Rows) -> float:
+    """A twentieth of the standard deviation, in the units of `Noise`."""
+    deviation = float(np.std(rows(x, range(0, len(x), max(1, len(x) // 1000))), dtype=np.float64)) / 20
+    return float(f"{deviation / 255 if x.dtype == np.uint8 else deviation:.2g}")
