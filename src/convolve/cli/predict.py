@@ -67,15 +67,14 @@ def _form(found: Found, file: str) -> Form:
         ShapeError: no sample of the model's shape is made of such a file.
     """
     suffix = Path(file).suffix.lower()
-    if found.trained_on == "float32" and suffix in SUFFIXES:
+    image = suffix not in SOUNDS and suffix != ".npy"  # by its content, whatever its name
+    if image and found.trained_on == "float32":
         raise DataError(
             f"{found.name}: was trained on numbers of a scale that image files (0 to 255) do not have; give it arrays "
             f"by convolve.load({found.name!r}).predict(array)"
         )
     shape = found.model.input_shape
-    if suffix not in SOUNDS and suffix != ".npy":  # an image by its content, whatever its name
-        suffix = SUFFIXES[0]
     try:
-        return form_for(suffix, shape, found.trained_on or "float32", found.rate)
+        return form_for(SUFFIXES[0] if image else suffix, shape, found.trained_on or "float32", found.rate)
     except ShapeError as error:
         raise ShapeError(f"{file}: {error}") from None
