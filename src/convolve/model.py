@@ -7,39 +7,76 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convolve.augment import Augmentation, Pipeline, Views
 from convolve.data.arrays import as_classes, as_images, as_rows, as_shares, as_targets
+from convolve.deferred import Deferred
 from convolve.errors import ConvolveError, FileError, ShapeError
 from convolve.graph import Graph, Shape, leaf
-from convolve.layers import Imported, Layer, Sequential
-from convolve.layers.heads import headed
+from convolve.layers import Imported, Layer
 from convolve.network import Network, View
-from convolve.onnx.export import DType, Layout, export_onnx
 from convolve.ops.softmax import Softmax
-from convolve.page.export import as_file
-from convolve.page.opening import PORT, Framed, in_notebook, open_page, subject, write_page
+from convolve.page import PORT
 from convolve.source import Rows, Source, batch
-from convolve.storage import describe, dumps, loads, restore
-from convolve.storage import load as load_file
-from convolve.storage import save as save_file
-from convolve.training import losses, optim
-from convolve.training import trainer as training
-from convolve.training.feed import Feed
-from convolve.training.feed import waiting as share_waiting
-from convolve.training.fit import Callback, History, Progress, fit
-from convolve.training.losses import LossFunction
-from convolve.training.optim import Optimizer
-from convolve.training.schedule import Schedule
-from convolve.training.trainer import Trainer
-from convolve.view.explain import Explanation, explain
-from convolve.view.html import table_of
-from convolve.view.pixel import Pixel, Traced
-from convolve.view.saliency import Saliency, grad_cam, occlusion
-from convolve.view.summary import Summary, summarise
+
+if TYPE_CHECKING:
+    from convolve.augment import Augmentation, Pipeline, Views
+    from convolve.layers import Sequential
+    from convolve.layers.heads import headed
+    from convolve.onnx.export import DType, Layout, export_onnx
+    from convolve.page.export import as_file
+    from convolve.page.opening import Framed, in_notebook, open_page, subject, write_page
+    from convolve.storage import describe, dumps, loads, restore
+    from convolve.storage import load as load_file
+    from convolve.storage import save as save_file
+    from convolve.training import losses, optim
+    from convolve.training import trainer as training
+    from convolve.training.feed import Feed
+    from convolve.training.feed import waiting as share_waiting
+    from convolve.training.fit import Callback, History, Progress, fit
+    from convolve.training.losses import LossFunction
+    from convolve.training.optim import Optimizer
+    from convolve.training.schedule import Schedule
+    from convolve.training.trainer import Trainer
+    from convolve.view.explain import Explanation, explain
+    from convolve.view.html import table_of
+    from convolve.view.pixel import Pixel, Traced
+    from convolve.view.saliency import Saliency, grad_cam, occlusion
+    from convolve.view.summary import Summary, summarise
+else:  # what predictions do not need
+    Pipeline = Deferred("convolve.augment:Pipeline")
+    Views = Deferred("convolve.augment:Views")
+    Sequential = Deferred("convolve.layers:Sequential")
+    headed = Deferred("convolve.layers.heads:headed")
+    export_onnx = Deferred("convolve.onnx.export:export_onnx")
+    as_file = Deferred("convolve.page.export:as_file")
+    Framed = Deferred("convolve.page.opening:Framed")
+    in_notebook = Deferred("convolve.page.opening:in_notebook")
+    open_page = Deferred("convolve.page.opening:open_page")
+    subject = Deferred("convolve.page.opening:subject")
+    write_page = Deferred("convolve.page.opening:write_page")
+    describe = Deferred("convolve.storage:describe")
+    dumps = Deferred("convolve.storage:dumps")
+    loads = Deferred("convolve.storage:loads")
+    restore = Deferred("convolve.storage:restore")
+    load_file = Deferred("convolve.storage:load")
+    save_file = Deferred("convolve.storage:save")
+    losses = Deferred("convolve.training.losses")
+    optim = Deferred("convolve.training.optim")
+    training = Deferred("convolve.training.trainer")
+    Feed = Deferred("convolve.training.feed:Feed")
+    share_waiting = Deferred("convolve.training.feed:waiting")
+    History = Deferred("convolve.training.fit:History")
+    fit = Deferred("convolve.training.fit:fit")
+    Trainer = Deferred("convolve.training.trainer:Trainer")
+    explain = Deferred("convolve.view.explain:explain")
+    table_of = Deferred("convolve.view.html:table_of")
+    Traced = Deferred("convolve.view.pixel:Traced")
+    grad_cam = Deferred("convolve.view.saliency:grad_cam")
+    occlusion = Deferred("convolve.view.saliency:occlusion")
+    summarise = Deferred("convolve.view.summary:summarise")
 
 PREDICT_BYTES = 256 * 1024 * 1024
 """What the inputs of one prediction batch may take, unless `batch_size` says otherwise."""
@@ -751,7 +788,6 @@ def from_onnx(source: str | Path | bytes, input_shape: Shape | None = None, thre
         threads: to compute with, as in `Model`.
 
     Raises:
-        ConvolveError: the `onnx` package is missing; the message is the line that installs it.
         FileError: the file is missing or damaged, or has operators that are not known: all of them are listed.
         ShapeError: an operator does not suit its inputs, or `input_shape` does not fit the file.
     """

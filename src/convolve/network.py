@@ -67,6 +67,8 @@ class Forward:
     construction: Construction
     known: dict[str, np.ndarray] = field(default_factory=dict)
     """Outputs that depend on shapes alone."""
+    given: tuple[Feed, ...] = ()
+    """What it was built on."""
 
     @property
     def input(self) -> Value:
@@ -102,6 +104,7 @@ def build_on(
         {name: x for name, x in outputs.items() if isinstance(x, Value)},
         construction,
         {name: x for name, x in outputs.items() if not isinstance(x, Value)},
+        tuple(given),
     )
 
 
@@ -167,6 +170,8 @@ class Network:
         self.types = net.types()
         known = None if first is None else [Feed.of(x, p) for x, p in zip(first, self.ports, strict=True)]
         built = self.built() if known is None else self.on(known)
+        self._first: Forward | None = built
+        """What it was built to see its arrays: the first prediction is often just that."""
         self.output_shape: Shape = built.output.shape[1:] if built.outputs else ()
         self.specs: dict[str, Parameter] = built.construction.parameters
         self.origins = built.construction.origins
@@ -291,7 +296,7 @@ class Network:
         """The net built on some input, to see what arrays and layers it has."""
         if all(isinstance(n, int) for port in self.ports for n in port.shape[1:]):
             batch = next((n for port in self.ports for n in port.shape[:1]), 1)
-            return self.forward(batch if isinstance(batch, int) else 2)
+            return self.forward(batch if isinstance(batch, int) else 1)
         failed: ShapeError | None = None
         for size in TRIALS:
             try:
@@ -352,7 +357,8 @@ class Network:
         """The program that computes the outputs for inputs of these shapes and types."""
 
         def build() -> Graph:
-            found = self.on(feeds)
+            first, self._first = self._first, None
+            found = first if first is not None and first.given == feeds else self.on(feeds)
             if found.known:
                 self._known["predict", feeds] = found.known
             return Graph(dict(found.outputs), prediction=True)

@@ -1,1 +1,1 @@
-"""ONNX, the open format of nets. Reading and writing its files takes the extra `convolve[onnx]`."""
+"""ONNX, the open format of nets. Its files are read here; writing them takes the extra `convolve[onnx]`."""

@@ -1,4 +1,4 @@
-"""The onnx package, which reads and writes ONNX's files: an extra, imported when it is needed."""
+"""The onnx package, which writes ONNX's files: an extra, imported when it is needed."""
 
 from __future__ import annotations
 
@@ -17,4 +17,4 @@ def library() -> ModuleType:
     try:
         return importlib.import_module("onnx")
     except ImportError:
-        raise ConvolveError("ONNX files need the onnx package: pip install 'convolve[onnx]'") from None
+        raise ConvolveError("writing ONNX files needs the onnx package: pip install 'convolve[onnx]'") from None

@@ -1,4 +1,4 @@
-"""ONNX files as bytes: read, parsed, and their arrays found. Needs the `onnx` package.
+"""ONNX files as bytes: read, parsed, and their arrays found.
 
 A file is not trusted: what it says of sizes is held against what it holds before anything is made of it.
 """
@@ -8,16 +8,14 @@ from __future__ import annotations
 import math
 import mmap
 import stat
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from convolve.errors import FileError
-from convolve.onnx.library import library
-from convolve.onnx.wire import parted
+from convolve.onnx.wire import Message, decode
 
 MOST_BYTES = 2**31 - 1
 """What an ONNX file may have: its format counts in 31 bits."""
@@ -26,41 +24,60 @@ EXTERNAL = 1
 """TensorProto.EXTERNAL: the elements lie in another file."""
 
 
-@dataclass(frozen=True)
+ELEMENTS = dict(
+    enumerate(("float32", "uint8", "int8", "uint16", "int16", "int32", "int64"), 1),
+) | {9: "bool", 10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "bfloat16"}
+"""Element types by TensorProto.DataType, those whose elements are known."""
+READ_AT_ONCE = 1 << 24
+"""Bytes of a file that stay in memory after they were read, at most."""
+
+
 class Source:
-    """A parsed file, and where the files lie that it may name."""
+    """A parsed file: its bytes, and where the files lie that it may name."""
 
-    model: Any
-    weights: Mapping[int, memoryview]
-    """Elements of initialisers that were left where they are, by place."""
-    folder: Path | None
+    def __init__(self, data: memoryview, folder: Path | None) -> None:
+        self.model = decode(data, Message("model"))
+        self.folder = folder
+        self._data = data
+        self._read = 0
 
-    def array(self, tensor: Any, raw: memoryview | None = None) -> np.ndarray:
-        """The elements of a tensor of the file, as NumPy has them; `raw` are its bytes where it has not got them."""
+    def release(self) -> None:
+        """Let go of the memory of what was read of a mapped file, if it was much; it can be read again."""
+        mapped = self._data.obj
+        if self._read > READ_AT_ONCE and isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
+            self._read = 0
+
+    def array(self, tensor: Message) -> np.ndarray:
+        """The elements of a tensor of the file, as NumPy has them."""
         shape = shape_of(tensor.dims, f"constant {tensor.name}")
-        dtype = element_type(tensor.data_type)
-        if dtype is None or (dtype.kind not in "fiub" and dtype.name != "bfloat16"):
+        kind = ELEMENTS.get(tensor.data_type)
+        if kind is None:
             raise FileError(f"constant {tensor.name}: its elements are of no type that is known")
-        size = math.prod(shape)
+        dtype = np.dtype("uint16" if kind == "bfloat16" else kind)
+        array = self._elements(tensor, dtype, math.prod(shape)).reshape(shape)
+        return (array.astype(np.uint32) << 16).view(np.float32) if kind == "bfloat16" else array
+
+    def _elements(self, tensor: Message, dtype: np.dtype[Any], size: int) -> np.ndarray:
         if tensor.data_location == EXTERNAL:
-            return self._outside(tensor, dtype, size).reshape(shape)
-        if raw is not None or tensor.HasField("raw_data"):
-            data = tensor.raw_data if raw is None else raw
+            return self._outside(tensor, dtype, size)
+        if tensor.has("raw_data"):
+            data = tensor.raw_data
+            self._read += len(data)
             if len(data) != size * dtype.itemsize:
                 raise FileError(
                     f"constant {tensor.name}: {size:,} elements of {dtype} are {size * dtype.itemsize:,} bytes. "
                     f"Received: {len(data):,}"
                 )
-            return np.frombuffer(data, _little(dtype)).astype(dtype, copy=False).reshape(shape)
-        values = next((v for v in _fields(tensor) if len(v)), ())
+            return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype, copy=False)
+        values: list[float] = next((v for v in _fields(tensor) if len(v)), [])
         if len(values) != size:
             raise FileError(f"constant {tensor.name}: has {size:,} elements. Received: {len(values):,} numbers")
-        if dtype.name in ("float16", "bfloat16"):  # kept as the integers of their bits
-            return (np.asarray(values, np.int64) & 0xFFFF).astype(np.uint16).view(dtype).reshape(shape)
-        wide = np.asarray(values)
-        return wide.astype(dtype).reshape(shape)
+        if dtype.name in ("float16", "uint16"):  # float16 and bfloat16 are kept as the integers of their bits
+            return (np.asarray(values, np.int64) & 0xFFFF).astype(np.uint16).view(dtype)
+        return np.asarray(values).astype(dtype)
 
-    def _outside(self, tensor: Any, dtype: np.dtype[Any], size: int) -> np.ndarray:
+    def _outside(self, tensor: Message, dtype: np.dtype[Any], size: int) -> np.ndarray:
         """Elements from another file, in the folder of this one or below it."""
         told = {entry.key: entry.value for entry in tensor.external_data}
         name = f"constant {tensor.name}"
@@ -80,15 +97,10 @@ class Source:
             raise FileError(
                 f"{name}: {size * dtype.itemsize:,} bytes are not at {offset:,} of {path.name}, which has {whole:,}"
             )
-        return np.fromfile(path, _little(dtype), size, offset=offset).astype(dtype, copy=False)
+        return np.fromfile(path, dtype.newbyteorder("<"), size, offset=offset).astype(dtype, copy=False)
 
 
-def _little(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The type as files have it: the least significant byte first."""
-    return dtype.newbyteorder("<") if dtype.kind in "fiub" else dtype
-
-
-def _fields(tensor: Any) -> Iterator[Any]:
+def _fields(tensor: Message) -> Iterator[Any]:
     """Where a tensor may have its elements as numbers."""
     yield from (tensor.float_data, tensor.int32_data, tensor.int64_data, tensor.double_data, tensor.uint64_data)
 
@@ -101,38 +113,25 @@ def shape_of(dims: Any, what: str) -> tuple[int, ...]:
     return shape
 
 
-def element_type(number: int) -> np.dtype[Any] | None:
-    """The NumPy type of an element type; None where there is none."""
-    try:
-        found: np.dtype[Any] = np.dtype(library().helper.tensor_dtype_to_np_dtype(number))
-    except (KeyError, TypeError):
-        return None
-    return found
-
-
 def parse(source: str | Path | bytes) -> Source:
     """The model of a file or of its bytes.
 
     Raises:
-        ConvolveError: the `onnx` package is missing.
         FileError: the file cannot be read, is no ONNX model, or has more nodes than any net.
     """
-    onnx = library()
-    from google.protobuf.message import DecodeError
-
     folder = None if isinstance(source, bytes) else Path(source).parent
     data = memoryview(source) if isinstance(source, bytes) else _bytes(Path(source))
-    model = onnx.ModelProto()
     try:
-        rest, weights = parted(data)
-        model.ParseFromString(rest)
-    except (DecodeError, ValueError) as error:
+        found = Source(data, folder)
+    except ValueError as error:
+        if isinstance(error, FileError):
+            raise
         raise FileError(f"is no whole ONNX file ({error}). It is truncated, damaged or of another kind") from None
-    if not model.HasField("graph") or not model.graph.output:
+    if not found.model.graph.output:
         raise FileError("holds no graph with an output. It is truncated, damaged or of another kind")
-    if model.graph.sparse_initializer:
+    if found.model.graph.has("sparse_initializer"):
         raise FileError("has sparse constants, which are not supported; make them dense")
-    return Source(model, weights, folder)
+    return found
 
 
 def _bytes(path: Path) -> memoryview:

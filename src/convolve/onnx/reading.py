@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,8 @@ from convolve.layers.base import Construction, Port
 from convolve.layers.imported import HANDLERS, Imported, Node, Number, Origin, Stored
 from convolve.layers.imported.folding import FOLDS, VIEWS, fold
 from convolve.layers.imported.graph import DTYPES, Attribute
-from convolve.onnx.proto import Source, element_type, parse, shape_of
+from convolve.onnx.proto import ELEMENTS, Source, parse, shape_of
+from convolve.onnx.wire import Message
 
 PRODUCER = "convolve"
 """What files that convolve wrote say."""
@@ -39,7 +39,9 @@ PREPARING = ("Add", "Sub", "Mul", "Div")
 LIKELY: dict[str, tuple[int, ...]] = dict.fromkeys((*PREPARING, "MatMul"), (0, 1))
 """Inputs that are weights if they have more than one element."""
 
-
+FLOAT, INT, STRING, TENSOR, GRAPH, FLOATS, INTS, STRINGS = range(1, 9)
+GRAPHS = 10
+"""Types of attributes, by AttributeProto.AttributeType."""
 MOST_FOLDED = 1 << 28
 """Elements of all that follows from constants and has memory of its own, at most."""
 MOST_WORK = 1 << 30
@@ -51,7 +53,7 @@ class Constants:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._tensors = {t.name: (t, source.weights.get(i)) for i, t in enumerate(source.model.graph.initializer)}
+        self._tensors = {t.name: t for t in source.model.graph.initializer}
         self._made: dict[str, np.ndarray] = {}
         self._left, self._work = MOST_FOLDED, MOST_WORK
 
@@ -61,7 +63,11 @@ class Constants:
     def __getitem__(self, name: str) -> np.ndarray:
         if name in self._made:
             return self._made[name]
-        return _plain(name, self._source.array(*self._tensors[name]))
+        return _plain(name, self._source.array(self._tensors[name]))
+
+    def release(self) -> None:
+        """Let go of what was read: nobody holds an array of it any more."""
+        self._source.release()
 
     def __setitem__(self, name: str, array: np.ndarray) -> None:
         """Enter what was computed; a constant that repeats a number costs nothing until it is kept."""
@@ -79,13 +85,12 @@ class Constants:
     def shape(self, name: str) -> tuple[int, ...]:
         if name in self._made:
             return self._made[name].shape
-        return shape_of(self._tensors[name][0].dims, f"constant {name}")
+        return shape_of(self._tensors[name].dims, f"constant {name}")
 
     def is_float(self, name: str) -> bool:
         if name in self._made:
             return self._made[name].dtype == np.float32
-        dtype = element_type(self._tensors[name][0].data_type)
-        return dtype is not None and (dtype.kind == "f" or dtype.name == "bfloat16")
+        return "float" in ELEMENTS.get(self._tensors[name].data_type, "")
 
 
 class Kept(Mapping[str, np.ndarray]):
@@ -97,6 +102,7 @@ class Kept(Mapping[str, np.ndarray]):
 
     def __getitem__(self, key: str) -> np.ndarray:
         """A view of the file's array, its elements in the network's order."""
+        self._constants.release()
         origin = self._origins[key]
         return origin.layout.turned(self._constants[origin.name])
 
@@ -291,44 +297,47 @@ def named(nodes: Iterable[Node]) -> Iterator[Node]:
         yield replace(node, name=name)
 
 
-def opset_of(model: Any) -> int:
+def opset_of(model: Message) -> int:
     found = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
     if not found or found[0] < 1:
         raise FileError(f"expected an opset of the standard operators. Received: {found[0] if found else 'none'}")
     return int(found[0])
 
 
-def port_of(info: Any) -> Port:
+def type_name(number: int) -> str:
+    """What an element type is called."""
+    return ELEMENTS.get(number, f"type {number}")
+
+
+def port_of(info: Message) -> Port:
     """An input or output as the file declares it."""
     tensor = info.type.tensor_type
-    if not info.type.HasField("tensor_type"):
-        raise FileError(f"{info.name}: expected a tensor. Received: {info.type.WhichOneof('value') or 'nothing'}")
-    dtype = element_type(tensor.elem_type)
-    if dtype is None or dtype.name not in DTYPES:
-        raise FileError(
-            f"{info.name}: expected elements of {', '.join(DTYPES)}. "
-            f"Received: {dtype.name if dtype is not None else f'type {tensor.elem_type}'}"
-        )
-    if not tensor.HasField("shape"):
+    if not info.type.has("tensor_type"):
+        kinds = [name for name in info.type.__dict__ if name.endswith("_type")]
+        raise FileError(f"{info.name}: expected a tensor. Received: {kinds[0] if kinds else 'nothing'}")
+    dtype = type_name(tensor.elem_type)
+    if dtype not in DTYPES:
+        raise FileError(f"{info.name}: expected elements of {', '.join(DTYPES)}. Received: {dtype}")
+    if not tensor.has("shape"):
         raise FileError(f"{info.name}: its shape is not declared, not even the number of dimensions")
     shape: list[int | str] = []
     for place, dim in enumerate(tensor.shape.dim):
         word = dim.dim_param if dim.dim_param not in ("", "?") else f"{info.name}_{place}"
-        shape.append(int(dim.dim_value) if dim.HasField("dim_value") and dim.dim_value > 0 else word)
+        shape.append(int(dim.dim_value) if dim.has("dim_value") and dim.dim_value > 0 else word)
     shape_of([n for n in shape if isinstance(n, int)], info.name)
-    return Port(info.name, tuple(shape), dtype.name)
+    return Port(info.name, tuple(shape), dtype)
 
 
 def _plain(name: str, array: np.ndarray) -> np.ndarray:
     """Floating-point numbers as float32."""
-    if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
+    if array.dtype.kind == "f":
         return array.astype(np.float32, copy=False)
     if str(array.dtype) not in DTYPES:
         raise FileError(f"constant {name}: expected elements of {', '.join(DTYPES)}. Received: {array.dtype}")
     return array
 
 
-def constant_of(source: Source, node: Any) -> np.ndarray:
+def constant_of(source: Source, node: Message) -> np.ndarray:
     """The value of a Constant."""
     name = node.output[0]
     for attribute in node.attribute:
@@ -342,22 +351,22 @@ def constant_of(source: Source, node: Any) -> np.ndarray:
     raise FileError(f"constant {name}: expected numbers. Received: {[a.name for a in node.attribute]}")
 
 
-def value_of(source: Source, node: Any, attribute: Any) -> Attribute | np.ndarray:
+def value_of(source: Source, node: Message, attribute: Message) -> Attribute | np.ndarray:
     """What an attribute holds, by its type."""
     kind = attribute.type
-    if kind == attribute.FLOAT:
+    if kind == FLOAT:
         return float(attribute.f)
-    if kind == attribute.INT:
+    if kind == INT:
         return int(attribute.i)
-    if kind == attribute.STRING:
-        return str(attribute.s.decode("utf-8", "replace"))
-    if kind == attribute.FLOATS:
+    if kind == STRING:
+        return str(attribute.s, "utf-8", "replace")
+    if kind == FLOATS:
         return tuple(attribute.floats)
-    if kind == attribute.INTS:
+    if kind == INTS:
         return tuple(attribute.ints)
-    if kind == attribute.STRINGS:
-        return tuple(s.decode("utf-8", "replace") for s in attribute.strings)
-    if kind == attribute.TENSOR:
+    if kind == STRINGS:
+        return tuple(str(s, "utf-8", "replace") for s in attribute.strings)
+    if kind == TENSOR:
         return _plain(f"{attribute.name} of {node.name}", source.array(attribute.t))
     raise FileError(f"{node.name or node.op_type}: attribute {attribute.name} is of no type that is known")
 
@@ -371,12 +380,12 @@ def number_of(name: str, array: np.ndarray) -> Number:
     return Number(name, str(array.dtype), array.shape, tuple(values.ravel().tolist()))
 
 
-def node_of(source: Source, node: Any) -> Node:
+def node_of(source: Source, node: Message) -> Node:
     """A node with its attributes as plain values."""
     attributes: list[tuple[str, Attribute]] = []
     op = str(node.op_type)
     for attribute in node.attribute:
-        if attribute.type in (attribute.GRAPH, attribute.GRAPHS):
+        if attribute.type in (GRAPH, GRAPHS):
             op = f"{node.op_type} with a graph inside"
             continue
         value = value_of(source, node, attribute)
@@ -385,8 +394,7 @@ def node_of(source: Source, node: Any) -> Node:
                 raise FileError(f"{node.name}: attribute {attribute.name} must be one number. Received: {value.shape}")
             attributes += [(attribute.name, value.ravel()[0].item()), ("dtype", str(value.dtype))]
         elif attribute.name in ("to", "dtype", "output_dtype"):
-            dtype = element_type(value if isinstance(value, int) else -1)
-            attributes.append((attribute.name, dtype.name if dtype is not None else f"type {value}"))
+            attributes.append((attribute.name, type_name(value if isinstance(value, int) else -1)))
         else:
             attributes.append((attribute.name, value))
     return Node(str(node.name), op, tuple(node.input), tuple(node.output), tuple(attributes))

@@ -20,13 +20,12 @@ from convolve.data.arrays import as_images, as_labels
 from convolve.errors import ConvolveError
 from convolve.graph import Shape
 from convolve.network import Network
+from convolve.page import PORT
 from convolve.page.export import as_file
 from convolve.page.session import Subject
 from convolve.page.watch import Watched
 from convolve.storage import write
 
-PORT = 8770
-"""Where the page is served, or on the next port that is free."""
 MADE_UP = "A picture made up for the page"
 """Where a sample is from that nobody gave."""
 

@@ -26,9 +26,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from convolve.errors import ConvolveError, DataError
+from convolve.page import PORT
 from convolve.page.assets import IMPORTS, TYPES, static
 from convolve.page.message import Message
-from convolve.page.opening import PORT
 from convolve.page.session import MOST_UPLOADED, Session, Subject
 
 HOST, PORTS = "127.0.0.1", 40

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from functools import reduce
+from typing import TYPE_CHECKING
 
 from convolve import ops
+from convolve.deferred import Deferred
 from convolve.errors import ShapeError
 from convolve.graph import Value, apply, constant
 from convolve.layers.imported import folding
@@ -14,10 +16,14 @@ from convolve.layers.imported.graph import Node
 from convolve.layers.imported.site import Operand, Result, Site, handles
 from convolve.layers.imported.tensor import Tensor
 from convolve.layers.imported.windows import channels_last, last, maps_last
-from convolve.layers.norms import batch_norm
 from convolve.ops.norm import group_normalize, normalize
 from convolve.ops.reduce import reshape_to
 from convolve.ops.softmax import LogSoftmax, Softmax
+
+if TYPE_CHECKING:
+    from convolve.layers.norms import batch_norm
+else:
+    batch_norm = Deferred("convolve.layers.norms:batch_norm")
 
 
 def _running(node: Node) -> Iterable[str]:

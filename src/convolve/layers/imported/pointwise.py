@@ -6,19 +6,23 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import reduce
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convolve import ops
+from convolve import layers, ops
+from convolve.deferred import Deferred
 from convolve.errors import ShapeError
 from convolve.graph import Value
-from convolve.layers.activations import ELU, GELU, HardSwish, LeakyReLU, Mish, ReLU
 from convolve.layers.base import Construction, Layer, Scope
 from convolve.layers.imported.graph import DTYPES, Node, Stored
 from convolve.layers.imported.site import Operand, Result, Site, handles
 from convolve.layers.imported.trigonometry import arc_tangent, sine
-from convolve.layers.norms import Dropout
-from convolve.layers.pooling import power
+
+if TYPE_CHECKING:
+    from convolve.layers.pooling import power
+else:
+    power = Deferred("convolve.layers.pooling:power")
 
 Unary = Callable[[Node, Value], Value]
 
@@ -39,7 +43,7 @@ def _signed(node: Node, x: Value, negative: Value) -> Value:
 def _gelu(node: Node, x: Value) -> Value:
     if node.word("approximate", "none") == "tanh":
         return x * 0.5 * (ops.tanh((x + x * ops.square(x) * 0.044715) * math.sqrt(2 / math.pi)) + 1.0)
-    return _layer(lambda n: GELU())(node, x)
+    return _layer(lambda n: layers.GELU())(node, x)
 
 
 def _celu(node: Node, x: Value) -> Value:
@@ -71,11 +75,11 @@ def _odd(x: Value, size: Value) -> Value:
 
 
 UNARY: dict[str, Unary] = {
-    "Relu": _layer(lambda n: ReLU()),
-    "LeakyRelu": _layer(lambda n: LeakyReLU(n.number("alpha", 0.01))),
-    "Elu": _layer(lambda n: ELU(n.number("alpha", 1.0))),
-    "Mish": _layer(lambda n: Mish()),
-    "HardSwish": _layer(lambda n: HardSwish()),
+    "Relu": lambda n, x: ops.relu(x),
+    "LeakyRelu": _layer(lambda n: layers.LeakyReLU(n.number("alpha", 0.01))),
+    "Elu": _layer(lambda n: layers.ELU(n.number("alpha", 1.0))),
+    "Mish": _layer(lambda n: layers.Mish()),
+    "HardSwish": _layer(lambda n: layers.HardSwish()),
     "Sigmoid": lambda n, x: ops.sigmoid(x),
     "Tanh": lambda n, x: ops.tanh(x),
     "Exp": lambda n, x: ops.exp(x),
@@ -265,7 +269,7 @@ def _dropout(s: Site, x: Operand, ratio: Operand | None = None, training: Operan
     rate = float(s.known(ratio, "ratio").item()) if ratio is not None else s.node.number("ratio", 0.5)
     if rate and training is not None and s.known(training, "training_mode").any():
         raise ShapeError("training_mode is set: random numbers are drawn in fit only")
-    return [t.like(Dropout(rate).build(s.scope, t.value)), np.broadcast_to(np.True_, t.shape)]
+    return [t.like(layers.Dropout(rate).build(s.scope, t.value)), np.broadcast_to(np.True_, t.shape)]
 
 
 @handles("Cast", "CastLike")

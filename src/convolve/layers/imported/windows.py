@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from convolve import ops
+from convolve.deferred import Deferred
 from convolve.errors import ShapeError
 from convolve.graph import Value, apply
 from convolve.layers.imported.graph import Node
 from convolve.layers.imported.site import Operand, Result, Site, handles, spelled
 from convolve.layers.imported.tensor import Tensor
-from convolve.layers.pooling import power
 from convolve.ops.convolution import convolve, transposed
 from convolve.ops.pool import Pool
 from convolve.window import Window
+
+if TYPE_CHECKING:
+    from convolve.layers.pooling import power
+else:
+    power = Deferred("convolve.layers.pooling:power")
 
 MOST_PHASES = 1 << 10
 """Steps between the outputs of one position, over all dimensions, at most."""
