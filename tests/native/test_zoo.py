@@ -11,9 +11,15 @@ from convolve import Model, optim, zoo
 from convolve.view.summary import receptive_fields
 
 BATCH = 8
-SMALL: dict[str, tuple[int, ...]] = {"m5": (1800, 1), "cnn3d": (9, 8, 10, 1), "unet": (16, 24, 3)}
+SMALL: dict[str, tuple[int, ...]] = {
+    "m5": (1800, 1),
+    "m5_narrow": (1800, 1),
+    "cnn3d": (9, 8, 10, 1),
+    "unet": (16, 24, 3),
+}
 LONG: dict[str, tuple[int, ...]] = {
     "m5": (2300, 1),
+    "m5_narrow": (2300, 1),
     "cnn3d": (40, 8, 8, 1),
     "unet": (112, 16, 3),
     "squeezenet": (41, 33, 3),
