@@ -36,7 +36,7 @@ class Page(HTMLParser):
 
 def scores_of(x: np.ndarray, names: tuple[str, ...] = ()) -> tuple[Scores, Model]:
     model = Model(Sequential(Flatten(), Dense(3)), input_shape=x.shape[1:])
-    return Scores.of(model, x, np.arange(len(x)) % 3, CLASSES, names), model
+    return Scores.of(model, x, np.arange(len(x)) % 3, CLASSES, names=names), model
 
 
 def page_of(x: np.ndarray, scores: Scores, model: Model) -> Page:

@@ -116,7 +116,12 @@ def test_multiply_adds_are_those_of_the_compiled_program(name: str) -> None:
         assert flops == 2 * batch * found.multiply_adds
 
 
-SMALL: dict[str, Shape] = {"m5": (1800, 1), "cnn3d": (9, 8, 10, 1), "unet": (16, 24, 3)}
+SMALL: dict[str, Shape] = {
+    "m5": (1800, 1),
+    "m5_narrow": (1800, 1),
+    "cnn3d": (9, 8, 10, 1),
+    "unet": (16, 24, 3),
+}
 NARROW: dict[str, Any] = {name: {"hidden": 32} for name in ("vgg11", "vgg13", "vgg16", "vgg19")}
 
 

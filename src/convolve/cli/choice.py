@@ -21,8 +21,8 @@ are flipped.
 there are 1,500 steps, but not more than 100 times. The highest rate of AdamW is 0.005 * sqrt(batch / 128), reached in
 one cycle; the weights are averaged (each step keeps 0.998), and labels smoothed by 0.1 unless the data are easy.
 
-The rows of small images were decided on MNIST and Fashion-MNIST, that of long signals on spoken digits: on parts of
-their training samples that were held out for that.
+The row of easy small images was decided on MNIST, that of long signals on spoken digits, on parts of their training
+samples that were held out for that; Fashion-MNIST decided where "easy" ends. The others follow what is customary.
 """
 
 from __future__ import annotations
