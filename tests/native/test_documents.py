@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import re
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,10 @@ DOCUMENTS = [path.relative_to(ROOT) for path in (ROOT / "README.md", *sorted((RO
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=str)
 def test_examples_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page that begins with `<!-- needs: package -->` is skipped without that package."""
-    needs = re.match(r"<!-- needs: (\w+) -->", (ROOT / path).read_text(encoding="utf-8"))
-    if needs:
-        pytest.importorskip(needs[1])
+    """A page that begins with `<!-- needs: distribution -->` is skipped where that is not installed."""
+    needs = re.match(r"<!-- needs: (\S+) -->", (ROOT / path).read_text(encoding="utf-8"))
+    if needs and not any(distributions(name=needs[1])):
+        pytest.skip(f"needs {needs[1]}")
     monkeypatch.chdir(tmp_path)
     found = doctest.testfile(
         str(ROOT / path), module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE, encoding="utf-8"

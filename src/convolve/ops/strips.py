@@ -69,7 +69,8 @@ def strips(window: Window, size: Sequence[int], lines: int, line: int, channels:
 
     >>> window = Window((3, 3), (2, 2), (1, 1), ((1, 1), (1, 1)))
     >>> [(s.lines, s.between) for s in strips(window, (112, 112), 56, 114, 16)]
-    [(range(0, 28), range(0, 56)), (range(28, 56), range(55, 112))]
+    [(range(0, 14), range(0, 28)), (range(14, 28), range(27, 56)),
+     (range(28, 42), range(55, 84)), (range(42, 56), range(83, 112))]
     """
     parts = -(-channels // STRIP_CHANNELS)
     wide = -(-channels // parts // PANEL) * PANEL
