@@ -228,13 +228,22 @@ def squeezenet(classes: int = 1000, dropout: float = 0.5) -> nn.Module:
     )
 
 
-def m5() -> nn.Module:
+def m5(filters: Sequence[int] = (128, 128, 256, 512)) -> nn.Module:
+    a, b, c, d = filters
     return nn.Sequential(
-        *(*convolution(1, 128, 80, 4, rank=1), nn.ReLU(), nn.MaxPool1d(4)),
-        *(*convolution(128, 128, 3, rank=1), nn.ReLU(), nn.MaxPool1d(4)),
-        *(*convolution(128, 256, 3, rank=1), nn.ReLU(), nn.MaxPool1d(4)),
-        *(*convolution(256, 512, 3, rank=1), nn.ReLU(), nn.MaxPool1d(4)),
-        *(nn.AdaptiveAvgPool1d(1), Flatten(512, 1), nn.Linear(512, 10)),
+        *(*convolution(1, a, 80, 4, rank=1), nn.ReLU(), nn.MaxPool1d(4)),
+        *(*convolution(a, b, 3, rank=1), nn.ReLU(), nn.MaxPool1d(4)),
+        *(*convolution(b, c, 3, rank=1), nn.ReLU(), nn.MaxPool1d(4)),
+        *(*convolution(c, d, 3, rank=1), nn.ReLU(), nn.MaxPool1d(4)),
+        *(nn.AdaptiveAvgPool1d(1), Flatten(d, 1), nn.Linear(d, 10)),
+    )
+
+
+def small() -> nn.Module:
+    return nn.Sequential(
+        *(*convolution(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(double(2, 32, 48), nn.MaxPool2d(2), double(2, 48, 96)),
+        *(nn.AdaptiveAvgPool2d(1), Flatten(96, 1, 1), nn.Linear(96, 10)),
     )
 
 
@@ -255,7 +264,11 @@ def unet(rank: int = 2, channels: int = 3, filters: int = 16, depth: int = 3) ->
 
 
 NETS: dict[str, Callable[..., nn.Module]] = {
-    **{build.__name__: build for build in (mlp, lenet5, mnist_cnn, digits, m5, cnn3d, unet, squeezenet, mobilenet_v2)},
+    **{
+        build.__name__: build
+        for build in (mlp, lenet5, mnist_cnn, digits, small, m5, cnn3d, unet, squeezenet, mobilenet_v2)
+    },
+    "m5_narrow": partial(m5, (32, 64, 128, 256)),
     **{f"resnet{depth}": partial(cifar_resnet, depth) for depth in (20, 32, 56)},
     "resnet18": partial(imagenet_resnet, basic, (2, 2, 2, 2), 64),
     "resnet34": partial(imagenet_resnet, basic, (3, 4, 6, 3), 64),

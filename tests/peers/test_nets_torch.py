@@ -67,6 +67,7 @@ CASES = {
     "lenet5": Case((28, 28, 1)),
     "mnist_cnn": Case((28, 28, 1)),
     "digits": Case((28, 28, 1)),
+    "small": Case((28, 28, 1), tolerance=FLIPS),
     "resnet20": Case((32, 32, 3), tolerance=FLIPS),
     "resnet32": Case((32, 32, 3), tolerance=FLIPS),
     "resnet56": Case((32, 32, 3), tolerance=MANY_FLIPS),
@@ -81,6 +82,7 @@ CASES = {
     "squeezenet": Case((64, 64, 3), UNDROPPED, FLIPS),
     "mobilenet_v2": Case((64, 64, 3), UNDROPPED, MANY_FLIPS),
     "m5": Case((2300, 1)),
+    "m5_narrow": Case((2300, 1)),
     "cnn3d": Case((9, 8, 12, 1)),
     "unet": Case((24, 16, 3)),
 }
