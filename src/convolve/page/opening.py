@@ -53,13 +53,13 @@ def subject(
         raise ConvolveError(f"{title}: the page shows nets with one input. This one takes {names}")
     shape = network.input_shape
     named = tuple(classes) if classes is not None else None
+    labels = None
     if x is None:
-        return Subject(
-            network, title, named, stand_in(shape), None, source or MADE_UP, file, watched, other, other_title
-        )
-    given = np.asarray(x)
-    samples = as_images(given[None] if given.shape in (shape, shape[:-1]) else given, shape)
-    labels = None if y is None else as_labels(np.atleast_1d(np.asarray(y)), len(samples), 1 << 16)
+        samples, source = stand_in(shape), source or MADE_UP
+    else:
+        given = np.asarray(x)
+        samples = as_images(given[None] if given.shape in (shape, shape[:-1]) else given, shape)
+        labels = None if y is None else as_labels(np.atleast_1d(np.asarray(y)), len(samples), 1 << 16)
     return Subject(network, title, named, samples, labels, source, file, watched, other, other_title)
 
 
@@ -88,13 +88,7 @@ def open_page(shown: Subject, port: int = PORT, browser: bool = True, said: Call
     Raises:
         ConvolveError: an extra is missing; the message is the line that installs it.
     """
-
-    def opened(address: str) -> None:
-        said(f"{shown.title} at {address}  (close the tab or press Ctrl-C to end)")
-        if browser:
-            webbrowser.open(address)
-
-    _server().Serving(shown, port).run(opened)
+    _server().Serving(shown, port).run(_opened(shown, browser, said, "  (close the tab or press Ctrl-C to end)"))
     shown.studies.end()
 
 
@@ -105,14 +99,8 @@ def page_beside(shown: Subject, browser: bool = True, said: Callable[[str], obje
     Raises:
         ConvolveError: an extra is missing; the message is the line that installs it.
     """
-
-    def opened(address: str) -> None:
-        said(f"{shown.title} at {address}")
-        if browser:
-            webbrowser.open(address)
-
     serving = _server().Serving(shown, grace=math.inf)
-    thread = threading.Thread(target=serving.run, args=(opened,))
+    thread = threading.Thread(target=serving.run, args=(_opened(shown, browser, said),))
     thread.start()
     try:
         yield
@@ -120,6 +108,17 @@ def page_beside(shown: Subject, browser: bool = True, said: Callable[[str], obje
         serving.end()
         thread.join()
         shown.studies.end()
+
+
+def _opened(shown: Subject, browser: bool, said: Callable[[str], object], ends: str = "") -> Callable[[str], None]:
+    """What is done once the page's address is known."""
+
+    def opened(address: str) -> None:
+        said(f"{shown.title} at {address}{ends}")
+        if browser:
+            webbrowser.open(address)
+
+    return opened
 
 
 def _server() -> ModuleType:
