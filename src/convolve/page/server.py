@@ -164,6 +164,7 @@ def bound(port: int) -> socket.socket:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             made.bind((HOST, number))
+            made.listen()  # only now the port is taken: two processes may bind it at once
         except OSError:
             made.close()
         else:
