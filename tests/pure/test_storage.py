@@ -21,7 +21,7 @@ from helpers import IMPORTED
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convolve import ops, storage
+from convolve import ops
 from convolve.errors import ConvolveError, FileError, ShapeError
 from convolve.graph import OPS, Constant, Leaf, Op, Value, apply, evaluate, leaf
 from convolve.layers import (
@@ -51,7 +51,7 @@ from convolve.layers.expanded import STEPS, Apply, Body, Statistic, Step, Weight
 from convolve.network import Network
 from convolve.ops.dropout import Dropout as DropoutOp
 from convolve.ops.resample import Map
-from convolve.storage import describe, dumps, load, loads, restore, save
+from convolve.storage import describe, dumps, load, loads, restore, save, words
 from convolve.window import Window
 
 SWISH = Body((Apply(OPS["pointwise"]("sigmoid"), (0,)), Apply(OPS["pointwise"]("multiply"), (0, 1))), 2)  # type: ignore[call-arg]
@@ -280,7 +280,7 @@ def test_a_description_too_deep_too_large_or_endless_is_refused(monkeypatch: pyt
     for _ in range(38):
         net = Sequential(net)
     assert restore(describe(net)) == net
-    monkeypatch.setattr(storage, "MOST_VALUES", 100)
+    monkeypatch.setattr(words, "MOST_VALUES", 100)
     with pytest.raises(FileError, match="more than 100 values"):
         restore({"Sequential": {"layers": [{"ReLU": {}}] * 100}})
 
