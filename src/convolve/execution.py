@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from convolve.native.cache import dispatch
-from convolve.native.kernels.runtime import LINE
+from convolve.native.job import LINE
 from convolve.native.workers import SCRATCH_BYTES, Table, aligned, pool
 from convolve.program import ITEM, At, Buffer, Call, Memory, Program, unpack
 

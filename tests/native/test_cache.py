@@ -13,11 +13,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from convolve import ops
 from convolve.errors import ConvolveError
-from convolve.native import cache
+from convolve.execution import Arena, Executable
+from convolve.graph import Graph, leaf
+from convolve.native import cache, disk
+from convolve.native.cache import compile_object
+from convolve.native.job import Run
+from convolve.native.linking import link
 from convolve.native.target import host
+from convolve.passes import compile_graph
 
 PROGRAM = """
 import json, sys, warnings
@@ -25,7 +33,8 @@ import numpy as np
 from convolve import ops
 from convolve.execution import Arena, Executable
 from convolve.graph import Graph, leaf
-from convolve.native.cache import KernelCacheWarning, statistics
+from convolve.native.cache import statistics
+from convolve.native.disk import KernelCacheWarning
 from convolve.passes import compile_graph
 x = leaf("input", "x", (20,))
 with warnings.catch_warnings(record=True) as caught:
@@ -87,7 +96,7 @@ def kernels(folder: Path) -> list[Path]:
 
 def test_two_processes_fill_one_folder(filled: Path) -> None:
     assert len(kernels(filled)) == KERNELS
-    assert sorted(filled.iterdir()) == kernels(filled)
+    assert sorted(filled.iterdir()) == sorted([*kernels(filled), *filled.glob("*.fact")])
 
 
 def test_what_is_kept_is_not_compiled_again(filled: Path) -> None:
@@ -134,6 +143,36 @@ def test_a_damaged_entry_is_made_again(tmp_path: Path, filled: Path, damage: Cal
     assert (again.compiled, again.loaded, again.warned) == (KERNELS, 0, [])
     assert session(tmp_path).loaded == KERNELS
     assert used.exists()
+
+
+def test_a_damaged_fact_is_found_out_again(tmp_path: Path, filled: Path) -> None:
+    for entry in filled.iterdir():
+        (tmp_path / entry.name).write_bytes(entry.read_bytes())
+    facts = {path: path.read_bytes() for path in tmp_path.glob("*.fact")}
+    for path in facts:
+        path.write_bytes(path.read_bytes().replace(b"a", b"b"))
+    assert session(tmp_path) == Session(0, KERNELS, 90, [])
+    assert {path: path.read_bytes() for path in facts} == facts
+
+
+def test_both_linkers_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours leaves to LLVM's what it does not know: code for another system, a function that is not there."""
+    spec = Run()
+    code = compile_object(spec, host(), "known")
+    assert link(code, "unknown") is None
+    assert link(b"\xcf\xfa\xed\xfe" + code[4:], "known") is None
+    assert link(code[:18] + b"\x03" + code[19:], "known") is None
+    monkeypatch.setattr(cache, "link", lambda code, symbol: None)
+    monkeypatch.setattr(cache, "_known", {})
+    assert session_total() == 90
+
+
+def session_total() -> float:
+    """What the program computes, in this process."""
+    x = leaf("input", "x", (20,))
+    executable = Executable(compile_graph(Graph({"y": ops.relu(x) * 2.0})), Arena(), {})
+    executable.run({"x": np.arange(-10, 10, dtype=np.float32)}, 2)
+    return float(executable.output("y").sum())
 
 
 def test_a_folder_open_to_others_is_closed(tmp_path: Path, filled: Path) -> None:
@@ -183,16 +222,16 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 def test_entries_are_listed_and_cleared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, filled: Path) -> None:
     monkeypatch.setenv("CONVOLVE_CACHE", str(tmp_path))
-    assert cache.directory() == tmp_path
+    assert disk.directory() == tmp_path
     for entry in kernels(filled):
         (tmp_path / entry.name).write_bytes(entry.read_bytes())
     (tmp_path / "notes.txt").write_text("mine")
-    assert [path.name for path in cache.entries()] == [path.name for path in kernels(filled)]
-    assert cache.clear() == len(kernels(filled))
+    assert [path.name for path in disk.entries()] == [path.name for path in kernels(filled)]
+    assert disk.clear() == len(kernels(filled))
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
     monkeypatch.setenv("CONVOLVE_CACHE", str(tmp_path / "none"))
-    assert cache.entries() == []
-    assert cache.clear() == 0
+    assert disk.entries() == []
+    assert disk.clear() == 0
 
 
 @pytest.mark.parametrize("value", ["", "64", "1024", "avx2", "-128", "128.0"])

@@ -19,7 +19,7 @@ from convolve import ops
 from convolve.errors import ConvolveError
 from convolve.graph import Graph, apply, leaf
 from convolve.native.cache import dispatch
-from convolve.native.kernels.runtime import LINE, Run, Serve, Word
+from convolve.native.job import LINE, Run, Serve, Word
 from convolve.native.workers import Table, aligned, default_threads, pool
 from convolve.ops.convolution import Convolution
 from convolve.window import resolve

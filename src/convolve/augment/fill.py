@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from convolve.augment.steps import Fill, Floats
 from convolve.native.cache import dispatch
+from convolve.native.job import LINE
 from convolve.native.kernels.augment import NOISE_SCALE, Augment
-from convolve.native.kernels.runtime import LINE
 from convolve.native.workers import Table, aligned, pool
 
 Singles = NDArray[np.float32]

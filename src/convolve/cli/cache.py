@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convolve.cli.output import Output, count
-from convolve.native import cache as kernels
+from convolve.native import disk as kernels
 
 
 def cache(action: str, quiet: bool, as_json: bool) -> None:

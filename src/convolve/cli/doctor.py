@@ -16,7 +16,7 @@ from convolve.errors import ConvolveError
 from convolve.graph import evaluate
 from convolve.layers import Conv, Dense, Flatten, MaxPool, ReLU, Sequential
 from convolve.model import Model
-from convolve.native import cache, workers
+from convolve.native import disk, workers
 from convolve.native.target import host
 
 TOLERANCE = 1e-5
@@ -31,9 +31,9 @@ def doctor(quiet: bool, as_json: bool) -> None:
     """
     output = Output(quiet, as_json)
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", cache.KernelCacheWarning)
+        warnings.simplefilter("always", disk.KernelCacheWarning)
         difference = self_check()
-    advice = [str(w.message) for w in caught if issubclass(w.category, cache.KernelCacheWarning)][:1]
+    advice = [str(w.message) for w in caught if issubclass(w.category, disk.KernelCacheWarning)][:1]
     found: dict[str, Any] = {
         "versions": versions(),
         "cpu": cpu(),
@@ -91,9 +91,9 @@ def threads() -> dict[str, Any]:
 
 def kernel_cache(usable: bool) -> dict[str, Any]:
     """The folder of compiled kernels."""
-    entries = cache.entries()
+    entries = disk.entries()
     return {
-        "folder": str(cache.directory()),
+        "folder": str(disk.directory()),
         "usable": usable,
         "kernels": len(entries),
         "bytes": sum(path.stat().st_size for path in entries),

@@ -1,29 +1,23 @@
 """Dispatch, then invoke: a frozen kernel spec goes in, a function's address comes out.
 
-From memory, from the disk cache, or fresh from LLVM. A disk entry is the SHA-256 of the object code followed by the
-code; it is written to a temporary file and renamed, and dropped and made again where it is damaged. The folder holds
-code that will run, so it must belong to the user and be closed to everybody else.
+From memory, from disk, or fresh from LLVM.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
-import tempfile
 import threading
-import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from convolve.native.builder import Kernel
+from convolve.native import disk
+from convolve.native.linking import link
 from convolve.native.target import Target, host
 
-
-class KernelCacheWarning(UserWarning):
-    """Kernels cannot be kept on disk; they are compiled anew in each process."""
+if TYPE_CHECKING:
+    from convolve.native.builder import Kernel
 
 
 class Spec(Protocol):
@@ -59,42 +53,22 @@ def dispatch(spec: Spec, target: Target | None = None) -> int:
         return address
 
 
-def directory() -> Path:
-    """Where kernels are kept: `$CONVOLVE_CACHE`, or `kernels` in the user's cache folder."""
-    chosen = os.environ.get("CONVOLVE_CACHE")
-    if chosen:
-        return Path(chosen)
-    from platformdirs import user_cache_dir
-
-    return Path(user_cache_dir("convolve", appauthor=False)) / "kernels"
-
-
-def entries() -> list[Path]:
-    """The kernels on disk."""
-    folder = directory()
-    return sorted(folder.glob("*.kernel")) if folder.is_dir() else []
-
-
-def clear() -> int:
-    """Delete the kernels on disk; returns how many there were."""
-    found = entries()
-    for path in found:
-        path.unlink(missing_ok=True)
-    return len(found)
-
-
 def _load(spec: Spec, target: Target) -> int:
     key = hashlib.sha256(f"{spec!r}|{target!r}|{_generators()}".encode()).hexdigest()[:40]
     symbol = f"convolve_{key}"
-    folder = _usable_directory()
-    code = _read(folder / f"{key}.kernel") if folder else None
+    code = disk.read(f"{key}.kernel")
     if code is None:
         code = compile_object(spec, target, symbol)
         statistics.compiled += 1
-        if folder:
-            _write(folder / f"{key}.kernel", code)
+        disk.write(f"{key}.kernel", code)
     else:
         statistics.loaded += 1
+    address = link(code, symbol)
+    return _linked(code, symbol) if address is None else address
+
+
+def _linked(code: bytes, symbol: str) -> int:
+    """The same by LLVM's linker, which knows every system."""
     import llvmlite.binding as llvm
 
     builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process().export_symbol(symbol)
@@ -117,6 +91,8 @@ def assembly(spec: Spec) -> str:
 
 def _optimised(spec: Spec, target: Target, symbol: str) -> tuple[Any, Any]:
     import llvmlite.binding as llvm
+
+    from convolve.native.builder import Kernel
 
     kernel = Kernel(target, symbol, spec.arguments)
     spec.emit(kernel)
@@ -156,62 +132,14 @@ def _generators() -> str:
     """A hash of everything that writes kernel code, and of the LLVM that compiles it."""
     import llvmlite
 
-    digest = hashlib.sha256(llvmlite.__version__.encode())
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    folder = Path(__file__).parent
+    writers = [folder / name for name in ("builder.py", "cache.py", "job.py", "target.py", "waiting.py")]
+    paths = [*writers, *sorted((folder / "kernels").rglob("*.py"))]
 
+    def digest() -> str:
+        made = hashlib.sha256(llvmlite.__version__.encode())
+        for path in paths:
+            made.update(path.read_bytes())
+        return made.hexdigest()
 
-@cache
-def _checked(folder: Path) -> Path | None:
-    """The folder, made if need be, if code in it can be trusted and kept."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        status = folder.stat()
-        if hasattr(os, "getuid"):
-            if status.st_uid != os.getuid():
-                raise PermissionError("it belongs to another user")
-            if stat.S_IMODE(status.st_mode) & 0o077:
-                folder.chmod(0o700)
-    except OSError as error:
-        warnings.warn(
-            f"kernel cache {folder} is not used: {error}. Kernels are compiled anew in each process; "
-            "set CONVOLVE_CACHE to a folder of your own.",
-            KernelCacheWarning,
-            stacklevel=2,
-        )
-        return None
-    return folder
-
-
-def _usable_directory() -> Path | None:
-    return _checked(directory())
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return None
-    digest, code = content[:32], content[32:]
-    if hashlib.sha256(code).digest() != digest:
-        path.unlink(missing_ok=True)
-        return None
-    return code
-
-
-def _write(path: Path, code: bytes) -> None:
-    handle, temporary = -1, ""
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(hashlib.sha256(code).digest() + code)
-        Path(temporary).replace(path)
-    except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        warnings.warn(
-            f"kernel cache {path.parent} cannot be written: {error}. Free some space or set CONVOLVE_CACHE.",
-            KernelCacheWarning,
-            stacklevel=2,
-        )
+    return disk.recall(f"generators|{llvmlite.__version__}|{disk.stamps(paths)}", digest)

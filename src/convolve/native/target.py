@@ -5,11 +5,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
+from pathlib import Path
 
 from convolve.errors import ConvolveError
+from convolve.native import disk
 
 PANEL = 16
 """Columns of a filter panel. The same on every target, so that packed parameters and sums do not depend on it."""
@@ -43,10 +48,8 @@ def host() -> Target:
     Raises:
         ConvolveError: `CONVOLVE_TARGET` is not a width this CPU has.
     """
-    import llvmlite.binding as llvm
-
-    triple = llvm.get_process_triple()
-    flags = dict(llvm.get_host_cpu_features())
+    told = json.loads(disk.recall(f"host|{_processor()}", _asked) if _processor() else _asked())
+    triple, flags = told["triple"], told["features"]
     arm = triple.startswith(("aarch64", "arm64"))
     if arm:
         widest, registers, fma = 128, 32, True
@@ -62,4 +65,27 @@ def host() -> Target:
             f"CONVOLVE_TARGET={asked!r}: this CPU's vectors have {widest} bits. Set 128, 256 or 512, at most {widest}."
         )
     features = ",".join(("+" if on else "-") + name for name, on in sorted(flags.items()))
-    return Target(int(asked) // 32, registers, triple, llvm.get_host_cpu_name(), features, fma)
+    return Target(int(asked) // 32, registers, triple, told["cpu"], features, fma)
+
+
+def _asked() -> str:
+    """What LLVM says of this CPU, as JSON."""
+    import llvmlite.binding as llvm
+
+    told = {"triple": llvm.get_process_triple(), "cpu": llvm.get_host_cpu_name()}
+    return json.dumps(told | {"features": dict(llvm.get_host_cpu_features())})
+
+
+def _processor() -> str:
+    """What LLVM's answers depend on, where the system tells as much without it; else nothing."""
+    if sys.platform != "linux" or os.uname().machine != "x86_64":
+        return ""
+    import llvmlite
+
+    try:
+        with Path("/proc/cpuinfo").open() as file:
+            first = takewhile(str.strip, file)
+            known = ("vendor_id", "cpu family", "model", "stepping", "flags")
+            return "|".join([llvmlite.__version__, *(line.strip() for line in first if line.startswith(known))])
+    except OSError:
+        return ""

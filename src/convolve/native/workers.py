@@ -14,7 +14,7 @@ import numpy as np
 
 from convolve.errors import ConvolveError
 from convolve.native.cache import dispatch
-from convolve.native.kernels.runtime import LINE, Run, Serve, Word
+from convolve.native.job import LINE, Run, Serve, Word
 
 SCRATCH_BYTES = 1 << 12
 _FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)

@@ -13,8 +13,8 @@ import numpy as np
 
 from convolve.execution import Executable
 from convolve.native.cache import dispatch
+from convolve.native.job import LINE
 from convolve.native.kernels.peak import Peak, flops
-from convolve.native.kernels.runtime import LINE
 from convolve.native.target import host
 from convolve.native.workers import Table, aligned, pool
 from convolve.program import Call

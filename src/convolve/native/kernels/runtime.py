@@ -12,17 +12,14 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any
 
 import llvmlite.ir as ir
 
 from convolve.native.builder import I32, I64, POINTER, Expr, Kernel
+from convolve.native.job import LINE, Word
 from convolve.native.waiting import emit_wait, emit_wake
 
-LINE = 8
-"""64-bit slots in a cache line."""
 BARRIER_SPINS = 2000
 IDLE_SPINS = 20000
 HALF = 32
@@ -31,72 +28,38 @@ MOST_THREADS = 1023
 """Bits of the job's word that hold the job's number of threads."""
 
 
-class Word(IntEnum):
-    """Slots of the shared words: those that threads change have a cache line each, a job's description shares one."""
-
-    JOB = 0  # its number above the bits of MOST_THREADS, its threads in them
-    JOB_SLEEPERS = 8
-    QUIT = 16
-    CALLS = 24
-    COUNT = 25
-    THREADS = 26
-    COUNTERS = 27
-    SCRATCH = 28
-    SCRATCH_SIZE = 29
-    ARRIVED = 32
-    BARRIER = 40
-    BARRIER_SLEEPERS = 48
-    WORDS = 56
-
-
-@dataclass(frozen=True)
-class Run:
-    """The calling thread publishes a job, takes part in it as thread 0 and returns when it is done."""
-
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        return ("shared:i8",)
-
-    def emit(self, k: Kernel) -> None:
-        r = Runtime(k)
-        with r.flushed_denormals():
-            counters = r.word(Word.COUNTERS)
-            base = k.ir.inttoptr(counters.value, POINTER)
-            with k.range(r.word(Word.COUNT)) as call:
-                k.ir.store(I64(0), k.ir.gep(base, [(call * LINE).value], source_etype=I64))
-            threads = r.word(Word.THREADS)
-            with k.when(threads > 1):
-                r.publish(threads)
-            r.walk(k.lift(0), threads)
-
-
-@dataclass(frozen=True)
-class Serve:
-    """A worker's life: wait for a job after `seen`, take part in it, until told to quit. `piece` is its number."""
-
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        return ("shared:i8", "seen:int")
-
-    def emit(self, k: Kernel) -> None:
-        r = Runtime(k)
-        with r.flushed_denormals():
-            seen = k.variable(k.narrow(k.seen))
-            with r.forever() as leave:
-                r.wait_while(Word.JOB, seen.get(), Word.JOB_SLEEPERS, IDLE_SPINS)
-                seen.set(r.state(Word.JOB))
-                leave(r.word(Word.QUIT).differs(0))
-                # The job's own word says how many take part: whoever is late must not go by the next job's.
-                threads = Expr(k, k.ir.zext((seen.get() & MOST_THREADS).value, I64))
-                with k.when(k.piece < threads):
-                    r.walk(k.piece, threads)
-
-
 class Runtime:
     """Atomics and waiting in a kernel."""
 
     def __init__(self, k: Kernel) -> None:
         self.k = k
+
+    def run(self) -> None:
+        """What `Run` does."""
+        k = self.k
+        with self.flushed_denormals():
+            counters = self.word(Word.COUNTERS)
+            base = k.ir.inttoptr(counters.value, POINTER)
+            with k.range(self.word(Word.COUNT)) as call:
+                k.ir.store(I64(0), k.ir.gep(base, [(call * LINE).value], source_etype=I64))
+            threads = self.word(Word.THREADS)
+            with k.when(threads > 1):
+                self.publish(threads)
+            self.walk(k.lift(0), threads)
+
+    def serve(self) -> None:
+        """What `Serve` does."""
+        k = self.k
+        with self.flushed_denormals():
+            seen = k.variable(k.narrow(k.seen))
+            with self.forever() as leave:
+                self.wait_while(Word.JOB, seen.get(), Word.JOB_SLEEPERS, IDLE_SPINS)
+                seen.set(self.state(Word.JOB))
+                leave(self.word(Word.QUIT).differs(0))
+                # The job's own word says how many take part: whoever is late must not go by the next job's.
+                threads = Expr(k, k.ir.zext((seen.get() & MOST_THREADS).value, I64))
+                with k.when(k.piece < threads):
+                    self.walk(k.piece, threads)
 
     def address(self, word: Word) -> Any:
         return (self.k.shared + int(word)).value
