@@ -581,7 +581,7 @@ class Model:
         made.network = Network(net, input_shape, 0, self._threads, arrays, self.exact)
         return made
 
-    def replace_head(self, classes: int | Sequence[str], seed: int = 0) -> None:
+    def replace_head(self, classes: int | Sequence[str], seed: int = 0) -> str:
         """Give the net a new last layer, for other classes: a start for one's own photos.
 
         The last layer with a weight (a Dense, a Conv, or a Gemm, MatMul or Conv of an imported net) makes a logit for
@@ -592,13 +592,16 @@ class Model:
             classes: how many, or their names, which `classify` gives.
             seed: of the new weight.
 
+        Returns:
+            The layer's path: what `freeze` takes to train it alone first.
+
         Raises:
             ConvolveError: fewer than one class, or a net that does not end so.
 
         >>> from convolve import Conv, Dense, Flatten, Model, ReLU, Sequential
         >>> model = Model(Sequential(Conv(8, 3), ReLU(), Flatten(), Dense(10)), input_shape=(8, 8, 1))
-        >>> model.replace_head(["cat", "dog"])
-        >>> model.freeze(until="dense1")
+        >>> head = model.replace_head(["cat", "dog"])
+        >>> model.freeze(until=head)
         >>> model.output_shape, model.network.trained
         ((2,), ['dense1.weight', 'dense1.bias'])
         """
@@ -607,12 +610,14 @@ class Model:
         if isinstance(classes, (bool, str)) or count < 1:
             raise ConvolveError(f"replace_head: classes is their number, 1 or more, or their names: {classes!r}")
         old = self.network
-        net, paths = headed(self.net, old.built().construction.rows, count)
+        rows = old.built().construction.rows
+        net, paths = headed(self.net, rows, count)
         new = Network(net, old.bound, seed, self._threads, exact=self.exact)
         for key, array in old.arrays().items():
             if key.partition(":")[2].rpartition(".")[0] not in paths:
                 new[key] = array
         self.network, self.classes = new, names
+        return next(row.path for row in rows if row.path in paths)
 
     def freeze(self, until: str | None) -> None:
         """Let the layers before the one named `until` learn no more: `fit` leaves their parameters as they are.

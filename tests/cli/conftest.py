@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convolve import datasets
+from convolve import datasets, storage
 from convolve.cli import app
 
 Convolve = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -125,3 +125,15 @@ def trained(material: Path) -> Path:
     ]
     subprocess.run([*command, "--out", str(folder), "--quiet"], cwd=material, check=True)
     return folder
+
+
+def check_equal(one: Path, two: Path) -> None:
+    """Two runs that came to the same bits."""
+    for name in ("model.safetensors", "last.safetensors", "filters/0001.safetensors"):
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+    arrays, header = storage.load(one / "checkpoint.safetensors")
+    others, other = storage.load(two / "checkpoint.safetensors")
+    assert all(np.array_equal(array, others[key]) for key, array in arrays.items())
+    assert header["steps"] == other["steps"]
+    for a, b in zip(header["epochs"], other["epochs"], strict=True):
+        assert a | {"seconds": 0} == b | {"seconds": 0}

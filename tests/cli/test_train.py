@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from cli.conftest import Convolve, Start
+from cli.conftest import Convolve, Start, check_equal
 from convolve import load, storage
 from convolve.cli.lock import lock
 
@@ -116,20 +116,8 @@ def test_a_resumed_run_equals_the_one_that_was_never_stopped(start: Start, convo
     assert convolve("train", "few.npz", "--out", "stopped", "--resume", "--threads", "1").returncode == 0
     settings = ("--epochs", "30", "--batch-size", "8", "--seed", "7", "--threads", "2")
     assert convolve("train", *SMALL, *settings, "--out", "whole").returncode == 0
-    _check_equal(here / "stopped", here / "whole")
+    check_equal(here / "stopped", here / "whole")
     assert len((here / "stopped" / "metrics.csv").read_text().splitlines()) == 31
-
-
-def _check_equal(one: Path, two: Path) -> None:
-    """Two runs that came to the same bits."""
-    for name in ("model.safetensors", "last.safetensors", "filters/0001.safetensors"):
-        assert (one / name).read_bytes() == (two / name).read_bytes(), name
-    arrays, header = storage.load(one / "checkpoint.safetensors")
-    others, other = storage.load(two / "checkpoint.safetensors")
-    assert all(np.array_equal(array, others[key]) for key, array in arrays.items())
-    assert header["steps"] == other["steps"]
-    for a, b in zip(header["epochs"], other["epochs"], strict=True):
-        assert a | {"seconds": 0} == b | {"seconds": 0}
 
 
 @pytest.mark.parametrize("checkpoints", [2, 7])
@@ -149,7 +137,7 @@ def test_a_killed_run_goes_on_bit_for_bit(start: Start, convolve: Convolve, here
     done = convolve("train", "few.npz", "--out", "killed", "--resume", "--threads", "1")
     assert (done.returncode, done.stderr) == (0, "")
     assert not list(killed.glob(".convolve-*"))
-    _check_equal(killed, here / "whole")
+    check_equal(killed, here / "whole")
     assert len((killed / "metrics.csv").read_text().splitlines()) == 3
 
 

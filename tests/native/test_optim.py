@@ -28,6 +28,7 @@ ALL: list[Optimizer] = [
     optim.RMSprop(momentum=0.9, centered=True, weight_decay=0.1),
     optim.Lion(),
     optim.Lion(weight_decay=0.1, clip=0.5),
+    optim.LayerRates(optim.AdamW(clip=1.0), {"conv1": 0.3, "dense1.bias": 2.0}),
 ]
 State = dict[str, Array]
 
@@ -104,6 +105,27 @@ def test_every_optimizer_learns(optimizer: Optimizer) -> None:
     trainer = model.trainer(optimizer=optimizer)
     found = [trainer.step(x, y, 0.01) for _ in range(20)]
     assert found[-1] < 0.7 * found[0]
+
+
+def test_layers_with_rates_of_their_own_move_so_much_further() -> None:
+    """A step of SGD is linear in the rate, of each parameter by itself."""
+    plain, layered = net(), net()
+    x, y, before = normal((4, 6, 5, 3)), np.arange(4), plain.copy()
+    factors = {"conv1": 0.25, "conv1.bias": 4.0, "dense1": 0.5}
+    plain.trainer(optimizer=optim.SGD(0.1)).step(x, y)
+    layered.trainer(optimizer=optim.LayerRates(optim.SGD(0.1), factors)).step(x, y)
+    for name, start in before.parameters.items():
+        factor = factors.get(name, factors.get(name.partition(".")[0], 1.0))
+        expected = start + factor * (plain.parameters[name] - start).astype(np.float64)
+        np.testing.assert_allclose(layered.parameters[name], expected, rtol=0, atol=1e-6, err_msg=name)
+    assert np.abs(plain.parameters["conv1.weight"] - before.parameters["conv1.weight"]).max() > 1e-3
+
+
+def test_rates_of_layers_that_are_not_there() -> None:
+    with pytest.raises(ConvolveError, match=r"no layer with parameters is called 'conv2'\. There are conv1\.weight"):
+        net().trainer(optimizer=optim.LayerRates(optim.SGD(0.1), {"conv2": 0.1}))
+    with pytest.raises(ConvolveError, match="a factor must be positive"):
+        optim.LayerRates(optim.SGD(0.1), {"conv1": 0.0})
 
 
 @pytest.mark.parametrize("cls", [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.Lion])

@@ -154,6 +154,8 @@ def _shared(function: Command) -> Command:
 @commands.command()
 @click.argument("data")
 @click.option("--net", metavar="NAME|FILE.py:net|FILE.onnx", help="The net. [default: chosen from the data]")
+@click.option("--from", "start", metavar="MODEL", help="Begin with a trained MODEL, made for the classes of DATA.")
+@_whole_option("--head-epochs", "With --from: epochs of the new last layer alone. [default: one in five]", least=0)
 @_whole_option("--epochs", "How often every training image is seen.")
 @click.option("--out", metavar="DIR", help="Folder of the run. [default: runs/DATA-NET-1, -2, ...]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out from its last checkpoint.")
@@ -179,9 +181,14 @@ def train(**options: Any) -> None:
     before has used, and with a folder that holds the model (model.safetensors), metrics.csv, curves.svg, config.json,
     results.json and a checkpoint to resume from. The model is that of the best epoch, by training images that were held
     out for that (validation); last.safetensors is that of the last one. Ctrl-C keeps the last checkpoint.
+
+    With --from, a trained model gets a last layer for the classes of DATA, which learns alone at first; then all layers
+    do, the first ones at a tenth of the last one's rate.
     """
     if options["resume"] and options["out"] is None:
         raise click.UsageError("--resume goes on with the run of a folder: name it by --out DIR.")
+    if options["net"] and options["start"]:
+        raise click.UsageError("--net names a net that is untrained, --from a trained model: give one of the two.")
     from convolve.cli.train import Options, train
 
     train(Options(**options))

@@ -38,15 +38,7 @@ def find_model(text: str, threads: int | None = None, images: bool = False) -> F
     Raises:
         FileError: there is none; the message says what was expected.
     """
-    path = Path(text)
-    if path.is_dir():
-        if not (path / MODEL).is_file():
-            raise FileError(
-                f"{text}: this folder holds no {MODEL}; expected the folder of a run whose first epoch is done"
-            )
-        path = path / MODEL
-    elif not path.exists():
-        raise FileError(_not_found(text, path))
+    path = model_file(text)
     if path.suffix == ONNX:
         model = from_onnx(path, threads=threads)
         return Found(model.channels_last() if images else model, text)
@@ -60,6 +52,24 @@ def find_model(text: str, threads: int | None = None, images: bool = False) -> F
         trained_on if isinstance(trained_on, str) else None,
         rate if isinstance(rate, int) else None,
     )
+
+
+def model_file(text: str) -> Path:
+    """The file of a model: itself, or the one that a run's folder holds.
+
+    Raises:
+        FileError: there is none.
+    """
+    path = Path(text)
+    if path.is_dir():
+        if not (path / MODEL).is_file():
+            raise FileError(
+                f"{text}: this folder holds no {MODEL}; expected the folder of a run whose first epoch is done"
+            )
+        return path / MODEL
+    if not path.exists():
+        raise FileError(_not_found(text, path))
+    return path
 
 
 def find_net(text: str, threads: int | None = None, images: bool = False) -> Found:

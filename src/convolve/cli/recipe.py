@@ -14,6 +14,7 @@ import numpy as np
 
 from convolve import zoo
 from convolve.augment import Augmentation, restore
+from convolve.cli.find import ONNX, find_model
 from convolve.cli.output import meant
 from convolve.errors import ConvolveError, FileError
 from convolve.layers import Layer, Normalize
@@ -48,6 +49,12 @@ class Recipe:
     """Part of the training images that is not trained on but watched (validation) ..."""
     most_held_out: int
     """... and the most images that this part has."""
+    head_part: int
+    """Of a trained net that is made for other classes, the new head learns alone in one of so many epochs."""
+    tuned: float
+    """Then all of it learns, the last layer at this part of the rate ..."""
+    lowest: float
+    """... and the first at this part of that, the rates between falling evenly (`optim.LayerRates.falling`)."""
 
     def as_dict(self) -> dict[str, Any]:
         """The same for JSON, with the names of the optimizer and the schedule."""
@@ -68,6 +75,9 @@ RECIPE = Recipe(
     smoothing=0.1,
     held_out=0.1,
     most_held_out=3000,
+    head_part=5,
+    tuned=0.5,
+    lowest=0.1,
 )
 
 
@@ -148,8 +158,39 @@ def image_size(path: str) -> tuple[int, int] | None:
     return sizes if len(port.shape) == 4 and all(isinstance(n, int) for n in sizes) else None  # type: ignore[return-value]
 
 
-def onnx_net(path: str, x: np.ndarray, classes: tuple[str, ...], seed: int, threads: int | None) -> Model:
-    """The net of an ONNX file, for images as `x` holds them, with a new last layer where it knows other classes.
+def started(
+    path: str, x: np.ndarray, classes: tuple[str, ...], seed: int, threads: int | None
+) -> tuple[Model, str | None]:
+    """A trained model as a start for samples as `x` holds them, and the path of its new last layer.
+
+    Where it knows the very same classes it keeps its own, and there is no path.
+
+    Raises:
+        ConvolveError: the model takes other samples, or its last layer cannot be exchanged.
+    """
+    found = find_model(path, threads, images=True)
+    if found.name.endswith(ONNX):
+        return onnx_net(path, x, classes, seed, threads, "--from")
+    model, shape = found.model, x.shape[1:]
+    if model.input_shape != shape:
+        raise ConvolveError(
+            f"--from {path}: takes samples of shape {model.input_shape}. Received: {shape}. Files of a folder are "
+            "brought to the model's size; grey and colour remain what they are"
+        )
+    if found.trained_on is not None and found.trained_on != str(x.dtype):
+        raise ConvolveError(
+            f"--from {path}: was trained on values of type {found.trained_on}, and scales these. Received: {x.dtype}"
+        )
+    head = None
+    if model.classes != classes:
+        head = model.replace_head(classes, seed)
+    return model, head
+
+
+def onnx_net(
+    path: str, x: np.ndarray, classes: tuple[str, ...], seed: int, threads: int | None, option: str = "--net"
+) -> tuple[Model, str | None]:
+    """The net of an ONNX file, for images as `x` holds them, and its new head, where it knows other classes.
 
     uint8 is brought to the scale of ImageNet's nets, each channel by its own; floats are taken as they are, and so is
     everything by nets that convolve exported, which do that themselves.
@@ -160,12 +201,16 @@ def onnx_net(path: str, x: np.ndarray, classes: tuple[str, ...], seed: int, thre
     model = from_onnx(path, threads=threads).channels_last()
     port, shape = model.network.ports[0], x.shape[1:]
     if len(port.shape) != 4 or any(isinstance(n, int) and n != m for n, m in zip(port.shape[1:], shape, strict=True)):
-        raise ConvolveError(f"--net {path}: takes {port}, the images are {shape}; give a folder of images, or others")
+        raise ConvolveError(
+            f"{option} {path}: takes {port}, the images are {shape}; give a folder of images, or others"
+        )
+    head = None
     if model.classes != classes:
-        model.replace_head(classes, seed)
+        head = model.replace_head(classes, seed)
     scaled = read(path).producer == PRODUCER or port.dtype == "uint8" or x.dtype != np.uint8
     first: tuple[Layer, ...] = () if scaled else (zoo.IMAGENET if shape[-1] == 3 else zoo.BYTES,)
-    return model.behind(*first, input_shape=shape)
+    made = model.behind(*first, input_shape=shape)
+    return made, f"net.{head}" if head and first else head
 
 
 _FAULTS = (

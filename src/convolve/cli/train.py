@@ -6,7 +6,7 @@ import hashlib
 import math
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -17,11 +17,11 @@ import numpy as np
 from convolve.augment import Pipeline, describe, restore
 from convolve.cli.choice import choose
 from convolve.cli.doctor import cpu, versions
-from convolve.cli.find import ONNX, load_data, with_test_part
+from convolve.cli.find import ONNX, find_model, input_size, load_data, model_file, with_test_part
 from convolve.cli.look import watched
 from convolve.cli.output import Output, count, duration, percent
 from convolve.cli.progress import Display
-from convolve.cli.recipe import BASELINE, RECIPE, augmentations, chosen_net, image_size, onnx_net, zoo_net
+from convolve.cli.recipe import BASELINE, RECIPE, augmentations, chosen_net, image_size, onnx_net, started, zoo_net
 from convolve.cli.report import report
 from convolve.cli.run import METRICS, MODEL, REPORT, Checkpoint, Reached, Run, check_free, slug
 from convolve.cli.scores import Scores
@@ -30,12 +30,17 @@ from convolve.data.dataset import Dataset, held_out
 from convolve.errors import ConvolveError, DataError, DivergenceError, FileError, ShapeError
 from convolve.model import Model
 from convolve.source import Rows, batch, fingerprint, rows, subset
+from convolve.training import schedule
 from convolve.training.cost import Cost, peak_bytes, predict
 from convolve.training.fit import Callback, History, Progress, fit
 from convolve.training.losses import CrossEntropy, balanced
+from convolve.training.optim import LayerRates, Optimizer
+from convolve.training.schedule import Schedule
 from convolve.training.trainer import Trainer
 from convolve.view.text import megabytes, table
 
+FLAGS = {"start": "from", "smoothing": "label-smoothing"}
+"""Options that are called otherwise than the settings they stand for."""
 SAMPLE = 1024
 """Samples of a source whose statistics stand for all."""
 
@@ -46,6 +51,8 @@ class Options:
 
     data: str
     net: str | None
+    start: str | None
+    head_epochs: int | None
     epochs: int | None
     out: str | None
     resume: bool
@@ -72,6 +79,10 @@ class Settings:
     """What a run can be told; with the recipe and the data it decides every bit of the result."""
 
     net: str
+    start: str | None
+    """The trained model to begin with."""
+    head_epochs: int
+    """How many of the epochs its new head learns alone."""
     epochs: int
     batch_size: int
     rate: float
@@ -83,6 +94,17 @@ class Settings:
     patience: int | None
     augment: list[Any]
     """As `convolve.augment.describe` has it."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a training, up to an epoch: what learns, from which layer on, and how."""
+
+    title: str
+    until: int
+    optimizer: Optimizer
+    schedule: Schedule
+    first: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,8 +153,11 @@ def train(options: Options) -> None:
     config = _config(settings, options.data, dataset)
     if old:
         _check_same(old.config, config)
-    model = _model(parts, settings, options.threads)
-    run = old or Run.begin(out, f"{slug(dataset.name)}-{slug(settings.net)}", config)
+    model, head = _model(parts, settings, options.threads)
+    if old is None:
+        settings = _with_head(settings, head, _given(options).keys(), output)
+        config["settings"] = asdict(settings)
+    run = old or Run.begin(out, f"{slug(dataset.name)}-{slug(_called(settings))}", config)
 
     with run.kept(), _explained(run, settings, options.data):
         checkpoint = run.checkpoint()
@@ -143,7 +168,8 @@ def train(options: Options) -> None:
             compared = _compared(model, checkpoint, parts, settings, options.threads, output)
         with watched(run, model, parts.x_validation, parts.y_validation, options.look, output) as watching:
             every = options.save_every
-            history, cost = _train(run, model, checkpoint, parts, settings, compared, every, watching, output)
+            phases = _phases(model, settings, head, len(parts.x))
+            history, cost = _train(run, model, phases, checkpoint, parts, settings, compared, every, watching, output)
         run.best(model)
         scores = Scores.of(model, parts.x_test, parts.y_test, parts.classes, names=dataset.test_files)
         reached = Reached(settings.net, model.parameter_count, len(history), history["seconds"][-1], scores.accuracy)
@@ -181,7 +207,10 @@ def _size(options: Options, old: Run | None) -> int | tuple[int, ...] | None:
         return options.size
     if old is not None:
         return tuple(old.config["data"]["shape"][:-1])
-    return image_size(options.net) if options.net and options.net.endswith(ONNX) else None
+    if options.start and not options.start.endswith(ONNX):
+        return input_size(find_model(options.start).model)
+    net = options.start or options.net
+    return image_size(net) if net and net.endswith(ONNX) else None
 
 
 def _seed(options: Options, old: Run | None) -> int:
@@ -196,11 +225,27 @@ def _settings(options: Options, dataset: Dataset, parts: Parts, output: Output) 
     epochs = choice.epochs_of(len(parts.x), size)
     steps = describe(choice.augment)
     smoothing, average = choice.smoothing, RECIPE.average
-    chosen = Settings(choice.net, epochs, size, choice.rate, 0, False, average, smoothing, False, None, steps)
+    net, rate = options.start or choice.net, choice.rate
+    chosen = Settings(net, None, 0, epochs, size, rate, 0, False, average, smoothing, False, None, steps)
     given = _given(options)
     settings = replace(chosen, **given)
     output.say(f"{choice.why}.\nChosen: {_said(settings, set(given))}")
     return settings
+
+
+def _with_head(settings: Settings, head: str | None, given: Set[str], output: Output) -> Settings:
+    """The epochs in which a new head learns alone, unless they were given: one in five, and never all."""
+    if settings.start is None:
+        return settings
+    if head is None:
+        output.say(f"{settings.start} knows these very classes and keeps its last layer")
+        return replace(settings, head_epochs=0)
+    asked = settings.head_epochs if "head_epochs" in given else settings.epochs // RECIPE.head_part or 1
+    alone = min(asked, settings.epochs - 1)
+    output.say(
+        f"{settings.start} gets a new last layer, {head}, which learns alone for {count(alone, 'epoch')} at first"
+    )
+    return replace(settings, head_epochs=alone)
 
 
 def _given(options: Options) -> dict[str, Any]:
@@ -222,8 +267,9 @@ def _resumed(options: Options, old: Run) -> Settings:
         raise FileError(f"{options.out}: this run was begun by another version of convolve; begin a new one")
     for name, value in _given(options).items():
         if value != stored[name]:
+            option = FLAGS.get(name, name.replace("_", "-"))
             raise ConvolveError(
-                f"--{name.replace('_', '-')} {value}: the run in {options.out} was begun with {stored[name]} and goes "
+                f"--{option} {value}: the run in {options.out} was begun with {stored[name]} and goes "
                 "on as it began; leave the option out, or begin a new run"
             )
     restore(stored["augment"])  # a damaged one fails here
@@ -244,13 +290,15 @@ def _parts(dataset: Dataset, seed: int) -> Parts:
     return Parts(dataset.classes, *learnt, subset(x, watched), y[watched], dataset.x_test, dataset.y_test)
 
 
-def _model(parts: Parts, settings: Settings, threads: int | None) -> Model:
-    """The net that was asked for, untrained; of an ONNX file as the file has it, but for its last layer.
+def _model(parts: Parts, settings: Settings, threads: int | None) -> tuple[Model, str | None]:
+    """The net that was asked for, untrained; of a file as the file has it, but for its last layer, whose path it says.
 
     Raises:
         ShapeError: it does not suit the images or the classes.
     """
     classes = len(parts.classes)
+    if settings.start is not None:
+        return started(settings.start, parts.sample, parts.classes, settings.seed, threads)
     if settings.net.endswith(ONNX):
         return onnx_net(settings.net, parts.sample, parts.classes, settings.seed, threads)
     net = chosen_net(settings.net, parts.sample, classes)
@@ -260,7 +308,33 @@ def _model(parts: Parts, settings: Settings, threads: int | None) -> Model:
             f"--net {settings.net}: its output has shape {model.output_shape}; expected ({classes},), a value a class: "
             f"end it in Dense({classes})"
         )
-    return model
+    return model, None
+
+
+def _phases(model: Model, settings: Settings, head: str | None, samples: int) -> list[Phase]:
+    """What is trained when: a new head alone, and then all of a trained model at lower rates, which fall downwards."""
+    optimizer, cycle = replace(RECIPE.optimizer, rate=settings.rate), RECIPE.schedule
+    if settings.start is None:
+        return [Phase("", settings.epochs, optimizer, cycle)]
+    tuned = replace(optimizer, rate=RECIPE.tuned * settings.rate)
+    falling = LayerRates.falling(tuned, model.parameters, RECIPE.lowest)
+    title = f"all layers, at rates from {RECIPE.lowest * tuned.rate:.2g} in the first to {tuned.rate:.2g} in the last"
+    if not settings.head_epochs:
+        return [Phase(title, settings.epochs, falling, cycle)]
+    steps = settings.head_epochs * -(-samples // settings.batch_size)
+    cycles = schedule.Sequence((steps, cycle), cycle)
+    return [
+        Phase(f"{head} alone", settings.head_epochs, optimizer, cycles, head),
+        Phase(title, settings.epochs, falling, cycles),
+    ]
+
+
+def _called(settings: Settings) -> str:
+    """A short name: a net's, or of a trained model that of its file, or of its run's folder."""
+    if settings.start is None:
+        return settings.net
+    path = Path(settings.start)
+    return path.parent.name if path.name == MODEL and path.parent.name else path.stem
 
 
 def _config(settings: Settings, given: str, dataset: Dataset) -> dict[str, Any]:
@@ -281,8 +355,10 @@ def _config(settings: Settings, given: str, dataset: Dataset) -> dict[str, Any]:
         "test_images": len(dataset.x_test),
         "sha256": digest.hexdigest(),
     }
-    recipe = RECIPE.as_dict()
-    return {"settings": asdict(settings), "recipe": recipe, "data": data, "made_with": versions() | {"cpu": cpu()}}
+    config = {"settings": asdict(settings), "recipe": RECIPE.as_dict(), "data": data}
+    if settings.start is not None:
+        config["start"] = {"sha256": hashlib.sha256(model_file(settings.start).read_bytes()).hexdigest()}
+    return config | {"made_with": versions() | {"cpu": cpu()}}
 
 
 def _check_same(begun: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -291,6 +367,10 @@ def _check_same(begun: Mapping[str, Any], config: Mapping[str, Any]) -> None:
         raise FileError("this run was begun by a version of convolve that trains otherwise; begin a new one")
     if begun["data"] | {"given": None} != config["data"] | {"given": None}:
         raise DataError(f"{config['data']['given']}: not the data that this run was begun with; give those")
+    if begun.get("start") != config.get("start"):
+        raise FileError(
+            f"{config['settings']['start']}: not the model that this run was begun with; put that one there"
+        )
 
 
 @contextmanager
@@ -336,7 +416,9 @@ def _compared(
     history = History()
     try:
         trainer = Trainer(other.network, CrossEntropy(), RECIPE.optimizer, settings.seed)
-        _fit(other, trainer, parts, replace(settings, epochs=epochs, patience=None, augment=[]), history, output)
+        as_they_are = replace(settings, epochs=epochs, patience=None, augment=[])
+        phase = Phase("", epochs, RECIPE.optimizer, RECIPE.schedule)
+        _fit(other, trainer, parts, as_they_are, phase, history, output)
     except DivergenceError as error:
         raise DivergenceError(f"{name}, the fully-connected net: {error}. Leave it out by --alone") from None
     accuracy = Scores.of(other, parts.x_test, parts.y_test, parts.classes).accuracy
@@ -346,6 +428,7 @@ def _compared(
 def _train(
     run: Run,
     model: Model,
+    phases: Sequence[Phase],
     checkpoint: Checkpoint | None,
     parts: Parts,
     settings: Settings,
@@ -355,21 +438,8 @@ def _train(
     output: Output,
 ) -> tuple[History, dict[str, float | int | None]]:
     """Train the net that was asked for, and save it after each epoch and every few minutes; what that cost."""
-    loss = _loss(parts, settings)
-    optimizer = replace(RECIPE.optimizer, rate=settings.rate)
-    trainer = Trainer(model.network, loss, optimizer, settings.seed, settings.average)
-    history = History()
-    size = settings.batch_size
-    output.head(settings.net)
-    expected = predict(trainer, parts.x, parts.y, size, len(parts.x_validation))
-    if checkpoint:
-        checkpoint.fill(model)
-        history = checkpoint.history
-        trainer.resume(checkpoint.state, checkpoint.steps, batch(parts.x, 0, size), parts.y[:size])
-        run.save(model, trainer, history, compared)  # the machine may have stopped between two of its files
-        output.say(f"going on after epoch {len(history)} of {settings.epochs}{_within(history, parts, size)}\n")
-    _say_expected(output, expected, settings.epochs - len(history))
-    saved = time.monotonic()
+    history = checkpoint.history if checkpoint else History()
+    size, saved = settings.batch_size, time.monotonic()
 
     def save(progress: Progress) -> None:
         nonlocal saved
@@ -378,14 +448,32 @@ def _train(
             run.save(model, trainer, history, compared)
             saved = time.monotonic()
 
-    _fit(model, trainer, parts, settings, history, output, (save, *watching))
-    reached = np.diff([0.0, *history["seconds"]])
+    for phase in _left(phases, history):
+        model.freeze(until=phase.first)
+        trainer = Trainer(model.network, _loss(parts, settings), phase.optimizer, settings.seed, settings.average)
+        output.head(f"{_called(settings)}: {phase.title}" if phase.title else settings.net)
+        expected = predict(trainer, parts.x, parts.y, size, len(parts.x_validation))
+        if checkpoint:
+            checkpoint.fill(model)
+            trainer.resume(checkpoint.state, checkpoint.steps, batch(parts.x, 0, size), parts.y[:size])
+            run.save(model, trainer, history, compared)  # the machine may have stopped between two of its files
+            output.say(f"going on after epoch {len(history)} of {settings.epochs}{_within(history, parts, size)}\n")
+            checkpoint = None
+        _say_expected(output, expected, phase.until - len(history))
+        _fit(model, trainer, parts, settings, phase, history, output, (save, *watching))
+    reached = np.diff([0.0, *history["seconds"]])[sum(phase.until for phase in phases[:-1]) :]
     return history, {
         "expected_epoch_seconds": expected.epoch_seconds,
         "epoch_seconds": float(np.median(reached)),
         "expected_peak_bytes": expected.peak_bytes,
         "peak_bytes": peak_bytes(),
     }
+
+
+def _left(phases: Sequence[Phase], history: History) -> Sequence[Phase]:
+    """The phases that are not over: one is when the next has made a step, until then its averages are to be settled."""
+    over = [phase for phase in phases[:-1] if (phase.until, 0) < (len(history), history.underway.batches)]
+    return phases[len(over) :]
 
 
 def _within(history: History, parts: Parts, size: int) -> str:
@@ -403,11 +491,12 @@ def _fit(
     trainer: Trainer,
     parts: Parts,
     settings: Settings,
+    phase: Phase,
     history: History,
     output: Output,
     callbacks: tuple[Callback, ...] = (),
 ) -> None:
-    """Train as the settings say. The validation images are watched; the test part is not touched."""
+    """Train to the end of the phase, as the settings say; the test part is not touched, the validation part watched."""
 
     def validate() -> dict[str, float]:
         return model.evaluate(parts.x_validation, parts.y_validation)
@@ -420,13 +509,14 @@ def _fit(
             parts.y,
             settings.epochs,
             settings.batch_size,
-            RECIPE.schedule,
+            phase.schedule,
             (*callbacks, display),
             validate,
             settings.seed,
             history,
             settings.patience,
             Pipeline(restore(settings.augment), len(parts.classes)) if settings.augment else None,
+            phase.until,
         )
 
 

@@ -109,6 +109,7 @@ def fit(
     history: History | None = None,
     patience: int | None = None,
     augment: Pipeline | None = None,
+    until: int | None = None,
 ) -> History:
     """Train for whole epochs; goes on where `history` ends, within an epoch too, and adds to it.
 
@@ -123,6 +124,8 @@ def fit(
         history: of a training that is resumed.
         augment: what is done to each batch, by the seed and the step.
         patience: end after so many epochs that were no better than an earlier one (`History.best`).
+        until: end after this epoch, of a training that another trainer goes on with; schedule, orders and progress are
+            those of all `epochs`.
 
     Raises:
         DivergenceError: the loss is no longer finite; the parameters are those of the last whole epoch.
@@ -141,7 +144,7 @@ def fit(
     before = history.underway.seconds
     began = time.perf_counter()
     seen = 0
-    while len(history) < epochs and not _tired(history, patience):
+    while len(history) < (epochs if until is None else until) and not _tired(history, patience):
         epoch, now = len(history), history.underway
         order = order_of(count, seed, epoch)
         for position, samples, target in feed.epoch(order, epoch * per_epoch, now.batches):

@@ -1,13 +1,14 @@
 """Optimizers, written in ops: what a parameter becomes, given its gradient and the state kept for it.
 
 Weight decay is decoupled (Loshchilov and Hutter, 2019): it shrinks the parameter itself by rate * weight_decay, and
-leaves out biases and norms. `clip` bounds the global norm of all gradients (Pascanu et al., 2013).
+leaves out biases and norms. `clip` bounds the global norm of all gradients (Pascanu et al., 2013). `LayerRates` lets
+some layers learn slower than others.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from convolve import ops
@@ -28,6 +29,13 @@ class Optimizer:
     def numbers(self, step: int) -> dict[str, float]:
         """Numbers that change from step to step, counted from 0, other than the rate."""
         return {}
+
+    def factor(self, name: str) -> float:
+        """By what the rate is multiplied for a parameter of this name."""
+        return 1.0
+
+    def check(self, names: Iterable[str]) -> None:
+        """Refuse a net whose parameters, called so, the optimizer was not made for."""
 
     def update(
         self, parameter: Value, gradient: Value, rate: Value, state: State, numbers: dict[str, Value], decay: bool
@@ -195,6 +203,87 @@ class Lion(Optimizer):
         direction = ops.sign(_blend(old, gradient, self.beta1))
         moved = self._decayed(parameter, rate, decay) - rate * direction
         return [(old, _blend(old, gradient, self.beta2)), (parameter, moved)]
+
+
+@dataclass(frozen=True)
+class LayerRates(Optimizer):
+    """Another optimizer, whose rate is multiplied by a factor in some layers.
+
+    Args:
+        optimizer: what makes the steps.
+        factors: by the path of a layer or of a block around it, as the summary has it, or by a parameter's name; the
+            longest that fits counts, and elsewhere the rate is as it is.
+
+    >>> slow = LayerRates(AdamW(1e-3), {"conv1": 0.1, "conv1.bias": 0.2})
+    >>> slow.factor("conv1.weight"), slow.factor("conv1.bias"), slow.factor("dense1.weight")
+    (0.1, 0.2, 1.0)
+    """
+
+    optimizer: Optimizer
+    factors: Mapping[str, float] | tuple[tuple[str, float], ...]
+
+    def __post_init__(self) -> None:
+        pairs = tuple((str(path), float(factor)) for path, factor in dict(self.factors).items())
+        object.__setattr__(self, "factors", pairs)  # hashable: programs are known by their optimizer
+        for path, factor in pairs:
+            if not 0 < factor < math.inf:
+                raise ConvolveError(
+                    f"LayerRates: a factor must be positive; see Model.freeze. Received: {path} {factor}"
+                )
+
+    @classmethod
+    def falling(cls, optimizer: Optimizer, names: Iterable[str], lowest: float = 0.1) -> LayerRates:
+        """Rates that fall from the last layer down: by the same factor from each to the one before it.
+
+        Of n layers with parameters the i-th, from 0, has the factor lowest ** (1 - i / (n - 1)): `lowest` in the first,
+        1 in the last. What is near the pixels is of use for other pictures, too, and changes least (after the
+        discriminative fine-tuning of Howard and Ruder, 2018).
+
+        Args:
+            optimizer: what makes the steps.
+            names: of the parameters, from the input on: `model.parameters`.
+            lowest: the first layer's factor.
+
+        >>> falling = LayerRates.falling(SGD(0.1), ["conv1.weight", "conv1.bias", "conv2.weight", "dense1.weight"])
+        >>> [round(factor, 3) for _, factor in falling.factors]
+        [0.1, 0.316, 1.0]
+        """
+        layers = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
+        steps = max(1, len(layers) - 1)
+        return cls(optimizer, {path: lowest ** (1 - i / steps) for i, path in enumerate(layers)})
+
+    @property
+    def rate(self) -> float:  # type: ignore[override]
+        return self.optimizer.rate
+
+    @property
+    def clip(self) -> float | None:  # type: ignore[override]
+        return self.optimizer.clip
+
+    def numbers(self, step: int) -> dict[str, float]:
+        return self.optimizer.numbers(step)
+
+    def factor(self, name: str) -> float:
+        fitting = [(len(path), factor) for path, factor in dict(self.factors).items() if _within(name, path)]
+        return self.optimizer.factor(name) * (max(fitting)[1] if fitting else 1.0)
+
+    def check(self, names: Iterable[str]) -> None:
+        known = list(names)
+        for path, _ in dict(self.factors).items():
+            if not any(_within(name, path) for name in known):
+                raise ConvolveError(
+                    f"LayerRates: no layer with parameters is called {path!r}. There are {', '.join(known)}"
+                )
+        self.optimizer.check(known)
+
+    def update(
+        self, parameter: Value, gradient: Value, rate: Value, state: State, numbers: dict[str, Value], decay: bool
+    ) -> Updates:
+        return self.optimizer.update(parameter, gradient, rate, state, numbers, decay)
+
+
+def _within(name: str, path: str) -> bool:
+    return name == path or name.startswith(f"{path}.")
 
 
 def _blend(old: Value, new: Value, keep: float) -> Value:

@@ -46,6 +46,7 @@ class Trainer:
             raise ConvolveError(f"average must be between 0 and 1, or None. Received: average={average!r}")
         self.network, self.optimizer, self.seed, self.average = network, optimizer, seed, average
         self.loss = losses.resolve(loss)
+        optimizer.check(network.specs)
         self.steps = 0
         network.reset("state")
         network.user = self
@@ -66,7 +67,7 @@ class Trainer:
             raise ConvolveError(
                 "a newer trainer has taken this model over, and the optimizer's state with it: use that one"
             )
-        numbers = {"rate": self.optimizer.rate if rate is None else rate, **self._numbers(self.steps)}
+        numbers = self._rates(self.optimizer.rate if rate is None else rate) | self._numbers(self.steps)
         with network.lock:
             for name, value in numbers.items():
                 network.stores[f"number:{name}"][0] = value
@@ -133,6 +134,11 @@ class Trainer:
         for key, array in arrays.items():
             self.network[key] = array
 
+    def _rates(self, rate: float) -> dict[str, float]:
+        """The rate, and its multiples by the factors that the optimizer has for some parameters, by name."""
+        factors = dict.fromkeys(self.optimizer.factor(name) for name in self.network.trained)
+        return {_rate_name(factor): rate * factor for factor in factors}
+
     def _numbers(self, step: int) -> dict[str, float]:
         """Numbers of a step other than the rate."""
         numbers = self.optimizer.numbers(step)
@@ -143,7 +149,6 @@ class Trainer:
         graph, gradients, leaves = with_gradients(self.network, forward, self.loss, y)
         if self.optimizer.clip is not None:
             gradients = clipped(gradients, self.optimizer.clip)
-        rate = leaf("number", "rate", ())
         numbers = {name: leaf("number", name, ()) for name in self._numbers(0)}
         for (name, parameter), gradient in zip(leaves.items(), gradients, strict=True):
 
@@ -151,10 +156,15 @@ class Trainer:
                 return leaf("state", f"{kind}/{name}", parameter.shape)
 
             decay = self.network.specs[name].decay
+            rate = leaf("number", _rate_name(self.optimizer.factor(name)), ())
             graph.updates += self.optimizer.update(parameter, gradient, rate, state, numbers, decay)
         if self.average is not None:
             graph.updates += _averages(graph, numbers["keep"])
         return graph
+
+
+def _rate_name(factor: float) -> str:
+    return "rate" if factor == 1 else f"rate*{factor!r}"
 
 
 def _averages(graph: Graph, keep: Value) -> Updates:
