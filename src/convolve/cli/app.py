@@ -164,6 +164,7 @@ def _shared(function: Command) -> Command:
 @_whole_option("--batch-size", "Images a step.")
 @_whole_option("--size", "Bring images of a folder to this height and width. [default: theirs, 64 at most]", most=4096)
 @click.option("--rate", type=float, callback=_rate, metavar="X", help="The highest learning rate.")
+@click.option("--find-lr", is_flag=True, help="Train nothing: show the loss as the rate grows, and suggest one.")
 @click.option("--augment", metavar="NAMES", help="none, flip,shift,..., or JSON. [default: chosen from the data]")
 @click.option("--average", type=float, callback=_part, metavar="X", help="Average the weights; keep X in each step.")
 @click.option("--label-smoothing", "smoothing", type=float, callback=_part, metavar="X", help="Smooth the labels by X.")
@@ -189,6 +190,8 @@ def train(**options: Any) -> None:
         raise click.UsageError("--resume goes on with the run of a folder: name it by --out DIR.")
     if options["net"] and options["start"]:
         raise click.UsageError("--net names a net that is untrained, --from a trained model: give one of the two.")
+    if options["resume"] and options["find_lr"]:
+        raise click.UsageError("--find-lr tests rates for a run that has yet to begin; leave out --resume.")
     from convolve.cli.train import Options, train
 
     train(Options(**options))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -118,6 +120,17 @@ def _bar(output: Output, *columns: ProgressColumn) -> Bar:
     description = TextColumn("{task.description}", markup=False)
     console = Console(file=output.stream, highlight=False)
     return Progress(description, BarColumn(bar_width=None), *columns, console=console, transient=True, expand=True)
+
+
+@contextmanager
+def counted(output: Output, what: str, total: int) -> Iterator[Callable[[int], object]]:
+    """A bar for steps, where there is a terminal, and what is called with their number as they are made."""
+    if not output.animated:
+        yield int
+        return
+    with _bar(output) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda step: bar.update(task, completed=step)
 
 
 class Downloads:

@@ -6,9 +6,10 @@ import hashlib
 import math
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -21,6 +22,7 @@ from convolve.cli.find import ONNX, find_model, input_size, load_data, model_fil
 from convolve.cli.look import watched
 from convolve.cli.output import Output, count, duration, percent
 from convolve.cli.progress import Display
+from convolve.cli.rates import find_rate
 from convolve.cli.recipe import BASELINE, RECIPE, augmentations, chosen_net, image_size, onnx_net, started, zoo_net
 from convolve.cli.report import report
 from convolve.cli.run import METRICS, MODEL, REPORT, Checkpoint, Reached, Run, check_free, slug
@@ -32,9 +34,11 @@ from convolve.model import Model
 from convolve.source import Rows, batch, fingerprint, rows, subset
 from convolve.training import schedule
 from convolve.training.cost import Cost, peak_bytes, predict
+from convolve.training.feed import Feed
 from convolve.training.fit import Callback, History, Progress, fit
 from convolve.training.losses import CrossEntropy, balanced
 from convolve.training.optim import LayerRates, Optimizer
+from convolve.training.range_test import RangeTest, range_test
 from convolve.training.schedule import Schedule
 from convolve.training.trainer import Trainer
 from convolve.view.text import megabytes, table
@@ -70,6 +74,7 @@ class Options:
     save_every: float
     strict: bool
     look: bool
+    find_lr: bool
     quiet: bool
     as_json: bool
 
@@ -143,7 +148,7 @@ def train(options: Options) -> None:
     output = Output(options.quiet, options.as_json)
     out = Path(options.out) if options.out else None
     old = Run.resumed(out) if out and options.resume else None
-    if out and not old:
+    if out and not old and not options.find_lr:
         check_free(out)
 
     dataset, without_test = with_test_part(load_data(options.data, output, _size(options, old), options.strict))
@@ -157,7 +162,15 @@ def train(options: Options) -> None:
     if old is None:
         settings = _with_head(settings, head, _given(options).keys(), output)
         config["settings"] = asdict(settings)
-    run = old or Run.begin(out, f"{slug(dataset.name)}-{slug(_called(settings))}", config)
+    title = f"{slug(dataset.name)}-{slug(_called(settings))}"
+    phases = _phases(model, settings, head, len(parts.x))
+    if options.find_lr:
+        test = partial(_range_test, model, parts, settings, phases[0])
+        find_rate(
+            test, f"{_called(settings)} on {dataset.name}", settings.rate, (out or Path()) / f"{title}-rates", output
+        )
+        return
+    run = old or Run.begin(out, title, config)
 
     with run.kept(), _explained(run, settings, options.data):
         checkpoint = run.checkpoint()
@@ -168,7 +181,6 @@ def train(options: Options) -> None:
             compared = _compared(model, checkpoint, parts, settings, options.threads, output)
         with watched(run, model, parts.x_validation, parts.y_validation, options.look, output) as watching:
             every = options.save_every
-            phases = _phases(model, settings, head, len(parts.x))
             history, cost = _train(run, model, phases, checkpoint, parts, settings, compared, every, watching, output)
         run.best(model)
         scores = Scores.of(model, parts.x_test, parts.y_test, parts.classes, names=dataset.test_files)
@@ -470,6 +482,20 @@ def _train(
     }
 
 
+def _range_test(
+    model: Model, parts: Parts, settings: Settings, phase: Phase, done: Callable[[int], object]
+) -> RangeTest:
+    """The loss as the phase's rate grows, on the batches that training begins with."""
+    model.freeze(until=phase.first)
+    trainer = Trainer(model.network, _loss(parts, settings), phase.optimizer, settings.seed)
+    feed = Feed(parts.x, parts.y, settings.batch_size, _pipeline(parts, settings), settings.seed, model.network.threads)
+    return range_test(trainer, feed, done=done)
+
+
+def _pipeline(parts: Parts, settings: Settings) -> Pipeline | None:
+    return Pipeline(restore(settings.augment), len(parts.classes)) if settings.augment else None
+
+
 def _left(phases: Sequence[Phase], history: History) -> Sequence[Phase]:
     """The phases that are not over: one is when the next has made a step, until then its averages are to be settled."""
     over = [phase for phase in phases[:-1] if (phase.until, 0) < (len(history), history.underway.batches)]
@@ -515,7 +541,7 @@ def _fit(
             settings.seed,
             history,
             settings.patience,
-            Pipeline(restore(settings.augment), len(parts.classes)) if settings.augment else None,
+            _pipeline(parts, settings),
             phase.until,
         )
 
