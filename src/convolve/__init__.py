@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from convolve import augment, ops, plot, zoo
+    from convolve import augment, metrics, ops, plot, zoo
     from convolve import data as datasets
     from convolve.layers import *  # noqa: F403 - the names are those of `_HOMES`
     from convolve.model import Model, from_onnx, load
@@ -38,6 +38,7 @@ _MODULES = {
     "augment": "convolve.augment",
     "datasets": "convolve.data",
     "losses": "convolve.training.losses",
+    "metrics": "convolve.metrics",
     "ops": "convolve.ops",
     "optim": "convolve.training.optim",
     "plot": "convolve.plot",
@@ -53,6 +54,7 @@ __all__ = [
     "from_onnx",
     "load",
     "losses",
+    "metrics",
     "ops",
     "optim",
     "plot",
