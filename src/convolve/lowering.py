@@ -39,6 +39,8 @@ class Group:
     steps: tuple[Step, ...] = ()
     results: tuple[int, ...] = ()
     outputs: tuple[Value, ...] = ()
+    pooled: bool = False
+    """Whether the output is the maximum of each window of the result, which is not stored itself."""
 
 
 @dataclass(frozen=True)

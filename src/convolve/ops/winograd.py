@@ -84,10 +84,15 @@ class Tiling:
         """Margins a gradient of the output needs to be read in whole tiles."""
         return tuple((0, g * step - n) for g, step, n in zip(self.grid, self.steps, self.size, strict=True))
 
-    def places(self, buffer: Buffer, before: Sequence[int] | None = None) -> np.ndarray:
-        """Offset of each tile's first position in a buffer, `before` positions earlier."""
+    def holds(self, pool: Window) -> bool:
+        """Whether a pooling's windows are pairs along the dimensions that have tiles: each lies within one."""
+        pair = (1,) * (len(self.size) - self.dims) + (2,) * self.dims
+        return pool == Window(pair, pair, (1,) * len(pair), ((0, 0),) * len(pair))
+
+    def places(self, buffer: Buffer, before: Sequence[int] | None = None, pool: int = 1) -> np.ndarray:
+        """Offset of each tile's first position in a buffer, `before` positions earlier; with a `pool`, of its first."""
         n, *spatial, _ = buffer.strides
-        walk = (n, *(step * s for step, s in zip(self.steps, spatial, strict=True)))
+        walk = (n, *(-(-step // pool) * s for step, s in zip(self.steps, spatial, strict=True)))
         return offsets((self.images, *self.grid), walk) - sum(
             b * s for b, s in zip(before or (), spatial, strict=False)
         )
@@ -100,12 +105,12 @@ class Tiling:
         """A buffer's strides along a tile's dimensions, as arguments."""
         return {f"{name}_step{i}": s for i, s in enumerate(buffer.strides[-1 - self.dims : -1])}
 
-    def extents(self) -> np.ndarray:
-        """How many positions of each tile lie inside the output, a byte a dimension."""
+    def extents(self, pool: int = 1) -> np.ndarray:
+        """How many positions of each tile lie inside the output, a byte a dimension; or how many pools."""
         inside = np.zeros((1,), np.int64)
         first = len(self.size) - self.dims
         for axis, (n, g) in enumerate(zip(self.size, self.grid, strict=True)):
-            here = np.minimum(self.outputs, n - np.arange(g) * self.outputs) << (8 * (axis - first))
+            here = np.minimum(self.outputs, n - np.arange(g) * self.outputs) // pool << (8 * (axis - first))
             inside = (inside[:, None] + (here if axis >= first else np.zeros(g, np.int64))).ravel()
         return np.tile(inside, self.images)
 
@@ -203,6 +208,7 @@ def lower_product(group: Group, low: Lowering, tiling: Tiling, x: Buffer, panels
     wide = min(kernels.GROUP, count * PANEL)
     v_pitch, m_pitch = _pitch(length), _pitch(wide)
     v_plane, m_plane = held * v_pitch + PANEL, held * m_pitch + PANEL
+    pool = 2 if group.pooled else 1
     kinds, arguments = epilogue_inputs(group, low)
     for i in [i for i, kind in enumerate(kinds) if kind.startswith("vector")]:
         source = low.plain(group.inputs[i])
@@ -216,8 +222,8 @@ def lower_product(group: Group, low: Lowering, tiling: Tiling, x: Buffer, panels
         "tiles": tiling.count,
         "block": block,
         "x_tile": table(tiling.places(x, tiling.lo)),
-        "y_tile": table(tiling.places(result)),
-        "extent": table(tiling.extents()),
+        "y_tile": table(tiling.places(result, pool=pool)),
+        "extent": table(tiling.extents(pool)),
         "channels": channels,
         "lead": table(tiling.leading(x)),
         "leads": tiling.leads,
@@ -230,10 +236,11 @@ def lower_product(group: Group, low: Lowering, tiling: Tiling, x: Buffer, panels
         "m_plane": m_plane,
         "m_start": points * v_plane,
     }
-    main = kernels.Product(tiling.outputs, tiling.dims, rows, vectors, Formula(kinds, group.steps, group.results))
+    epilogue = Formula(kinds, group.steps, group.results)
+    main = kernels.Product(tiling.outputs, tiling.dims, rows, vectors, epilogue, pool)
     flops = 2 * math.prod(tiling.kernel) * tiling.images * math.prod(tiling.size) * channels * filters
     scratch = points * (v_plane + m_plane) + 4 * PANEL
-    name = f"winograd {_tile_name(tiling.outputs, tiling.dims)}, {block} tiles a block"
+    name = f"winograd {_tile_name(tiling.outputs, tiling.dims)}, {block} tiles a block" + ", max pool" * group.pooled
     low.call(main, arguments, -(-tiling.count // block) * splits, result, name, flops, scratch, disjoint=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from convolve.graph import Constant, Graph, Leaf, Value
@@ -11,6 +11,7 @@ from convolve.lowering import Group, Lowering
 from convolve.ops.convolution import Convolution, FilterGradientOp, InputGradient
 from convolve.ops.layout import Concat, Transpose
 from convolve.ops.pointwise import Pointwise
+from convolve.ops.pooled import lower_pooled, pools
 from convolve.ops.reduce import Reshape
 from convolve.ops.strips import chains, lower_strips
 from convolve.program import Buffer, Memory
@@ -25,16 +26,17 @@ def lower(graph: Graph, groups: Sequence[Group], exact: bool = False) -> Lowerin
     low.parts = _parts(values, low.targets)
     low.folded = _folded(values, low)
     titles = _titles(values)
-    chained = _chained(graph, groups, exact)
-    firsts = {first.outputs[0].serial for first in chained.values()}
+    joined = _joined(graph, groups, exact)
+    firsts = {first.outputs[0].serial for first, _ in joined.values()}
     for group in groups:
         output = group.outputs[-1]
         own = output.label or (group.anchor.label if group.anchor else "")
         low.label = own or titles.get(output.serial, f"%{output.serial}")
         if group.outputs[0].serial in firsts:
             continue
-        if first := chained.get(output.serial):
-            lower_strips(first, group, low)
+        if output.serial in joined:
+            first, lower_both = joined[output.serial]
+            lower_both(first, group, low)
         elif group.anchor is None:
             _sweep(group, low)
         else:
@@ -45,19 +47,25 @@ def lower(graph: Graph, groups: Sequence[Group], exact: bool = False) -> Lowerin
     return low
 
 
-def _chained(graph: Graph, groups: Sequence[Group], exact: bool) -> dict[int, Group]:
-    """Groups that are computed in strips with the one that alone reads them, by the serial of that one's result."""
-    if not graph.prediction:
-        return {}
+Joint = Callable[[Group, Group, Lowering], None]
+"""Lowers two groups, the second of which reads the first, as one."""
+
+
+def _joined(graph: Graph, groups: Sequence[Group], exact: bool) -> dict[int, tuple[Group, Joint]]:
+    """Groups that are computed with the one that alone reads them, by the serial of that one's result, and how."""
     users = Counter(v.serial for g in groups for v in {*g.inputs, *(g.anchor.inputs if g.anchor else ())} - {g.anchor})
     kept = {v.serial for v in graph.roots}
     made = {g.outputs[0].serial: g for g in groups}
-    found: dict[int, Group] = {}
+    found: dict[int, tuple[Group, Joint]] = {}
     for group in groups:
         source = group.anchor.inputs[0].serial if group.anchor and group.anchor.inputs else -1
         alone = source in made and source not in kept and users[source] == 1
-        if alone and source not in found and chains(made[source], group, exact):
-            found[group.outputs[0].serial] = made[source]
+        if not alone or source in found:
+            continue
+        if pools(made[source], group, exact, graph.prediction):
+            found[group.outputs[0].serial] = made[source], lower_pooled
+        elif graph.prediction and chains(made[source], group, exact):
+            found[group.outputs[0].serial] = made[source], lower_strips
     return found
 
 

@@ -17,10 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import product
 
 from convolve.native.builder import Expr, Kernel, Mask, Pointer
 from convolve.native.kernels.expression import Formula
+from convolve.native.kernels.functions import FUNCTIONS
 from convolve.native.kernels.gemm import UNROLL, share
 from convolve.native.target import PANEL
 
@@ -196,13 +198,17 @@ def emit_input_transform(k: Kernel, outputs: int, dims: int, x: Pointer, target:
 
 @dataclass(frozen=True)
 class Product:
-    """A convolution by tiles of `outputs` along `dims` dimensions. A piece is a block of tiles, a share of filters."""
+    """A convolution by tiles of `outputs` along `dims` dimensions. A piece is a block of tiles, a share of filters.
+
+    With a `pool` of 2, what is stored is the maximum of each two outputs along each of these dimensions (NaN wins).
+    """
 
     outputs: int
     dims: int
     rows: int
     vectors: int
     epilogue: Formula
+    pool: int = 1
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -210,7 +216,7 @@ class Product:
         return (
             *("x:f4", "u:f4", "y:f4"),
             *("tiles:int", "block:int", "x_tile:i4", "y_tile:i4"),
-            "extent:i4",  # how many positions of a tile exist along each dimension, a byte each
+            "extent:i4",  # how many positions a tile stores along each dimension, a byte each
             *(*steps("x", self.dims), *steps("y", self.dims)),
             *("channels:int", "lead:i4", "leads:int", "columns:int", "group:int", "splits:int"),
             *("v_pitch:int", "v_plane:int", "m_pitch:int", "m_plane:int", "m_start:int"),
@@ -282,7 +288,8 @@ class Product:
         """Transform a tile's products back and store what lies inside the image."""
         lanes, points, dims = k.target.lanes, POINTS[self.outputs], self.dims
         extent = (k.extent + tile).load()
-        full = sum(self.outputs << (8 * axis) for axis in range(dims))
+        stored = self.outputs // self.pool
+        full = sum(stored << (8 * axis) for axis in range(dims))
         y = k.y + ((k.y_tile + tile).load() + column)
         sources = {
             i: k.args[f"in{i}"] + ((k.args[f"in{i}_table"] + tile).load() + column)
@@ -296,7 +303,7 @@ class Product:
             }
             values = along(lambda r: output_transform(k, points, r, self.outputs), found, dims)
 
-            def store(place: tuple[int, ...], mask: Mask | None) -> None:
+            def output(place: tuple[int, ...]) -> Expr:
                 operands = []
                 for index, kind in enumerate(self.epilogue.inputs):
                     if kind == "sum":
@@ -308,16 +315,25 @@ class Product:
                     else:
                         operands.append(moved(k, sources[index] + lane, f"in{index}", place).vector())
                 [value] = self.epilogue.evaluate(k, operands)
+                return value
+
+            def store(place: tuple[int, ...], mask: Mask | None) -> None:
+                corner = [self.pool * i for i in place]
+                window = [
+                    output(tuple(i + j for i, j in zip(corner, offset, strict=True)))
+                    for offset in places(self.pool, dims)
+                ]
+                value = reduce(lambda a, b: FUNCTIONS["maximum"](k, a, b), window)
                 moved(k, y + lane, "y", place).store_vector(value, mask)
 
             with k.either(extent.equals(full) & (left >= lanes)) as (inside, edge):
                 with inside:
-                    for place in values:
+                    for place in places(stored, dims):
                         store(place, None)
                 with edge:
                     mask = k.lane_mask(left)
                     counts = [(extent >> (8 * axis)) & 255 for axis in range(dims)]
-                    for place in values:
+                    for place in places(stored, dims):
                         exists = counts[0] > place[0]
                         for n, i in zip(counts[1:], place[1:], strict=True):
                             exists = exists & (n > i)
