@@ -119,3 +119,28 @@ def test_nan_spreads_over_the_tiles_that_see_it_and_no_further(tiles: Any, outpu
     assert np.isnan(found[near]).all()
     assert not np.isnan(found[~seen]).any()
     np.testing.assert_array_equal(found[~seen], clean[~seen])
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel"),
+    [((13, 16, 8), 3), ((11, 14, 150), 3), ((3, 8, 9, 50), 3), ((2, 30, 40), (2, 3))],
+    ids=["one chunk", "two chunks", "a chunk across leads", "lines alone"],
+)
+def test_filters_transformed_where_they_are_needed_give_the_same_bits(
+    shape: tuple[int, ...], kernel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few tiles share a filter in a small image, many in a batch."""
+
+    def product(window: Window, lo: Any, images: int, size: Any, *_: Any) -> Tiling:
+        return Tiling(4, 2 if window.kernel[-2:] == (3, 3) else 1, window.kernel, tuple(lo), tuple(size), images)
+
+    def ways(batch: int) -> list[bool]:
+        program = model.network.prediction(model.network.feeds(batch)).program
+        return ["transformed there" in call.algorithm for call in program.calls if "winograd" in call.algorithm]
+
+    monkeypatch.setattr(convolution, "product_tiling", product)
+    model = Model(Sequential(Conv(150, kernel), ReLU()), input_shape=shape, seed=1)
+    x = normal((8, *shape))
+    assert ways(1) == [True]
+    assert ways(8) == [False]
+    np.testing.assert_array_equal(np.concatenate([model.predict(x[i : i + 1]) for i in range(8)]), model.predict(x))

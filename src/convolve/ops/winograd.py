@@ -18,7 +18,7 @@ from convolve.native.kernels import winograd as kernels
 from convolve.native.kernels.expression import Formula
 from convolve.native.kernels.gemm import tile_shape
 from convolve.native.target import PANEL, host
-from convolve.program import Argument, At, Buffer
+from convolve.program import Argument, At, Buffer, Memory
 from convolve.window import Pads, Window
 
 LEAST_CHANNELS = 8
@@ -34,7 +34,11 @@ GRADIENT_COST = 150
 """Adding one filter's products up in memory, a slice."""
 GRADIENT_GROUP = 64
 """Filters that one piece of a filter gradient transforms."""
+FEW_TILES = 60
+"""Tiles that one piece takes, whatever the cache holds: filters are what is split then."""
 MOST_SLICES = 16
+TRANSFORM_GRAIN = 512
+"""Tiles times channels worth a piece of their own."""
 SLICES_BYTES = 24 * 1024 * 1024
 
 
@@ -168,16 +172,16 @@ def gradient_slices(tiling: Tiling, rows: int, filters: int) -> int:
 
 
 def _cut(tiling: Tiling, rows: int, groups: int) -> tuple[int, int]:
-    """Tiles a piece transforms at once, and the pieces its filters are split into.
+    """Blocks of tiles that a piece transforms at once, and the pieces its filters are split into.
 
-    Blocks keep scratch in the second cache. Few tiles are split by filters, so that each filter is read but once.
+    Blocks keep scratch in the second cache, and are as many as threads share evenly. Few tiles are split by filters, so
+    that each filter is read but once.
     """
     most = max(24, min(60, 4096 // (rows + PANEL) // 6 * 6))
-    if tiling.count <= 60 and groups > 1:
-        return tiling.count, groups
+    if tiling.count <= FEW_TILES and groups > 1:
+        return 1, groups
     blocks = max(-(-tiling.count // most), min(8, -(-tiling.count // 12)))
-    even = -(-tiling.count // blocks)
-    return min(tiling.count, -(-even // 6) * 6), 1
+    return blocks if blocks < 4 else (blocks + 1) // 4 * 4, 1
 
 
 def _pitch(channels: int) -> int:
@@ -189,9 +193,74 @@ def lower_product(group: Group, low: Lowering, tiling: Tiling, x: Buffer, panels
     """A product over `tiling`; `panels` are its filters packed [panel][tap][channel][16]."""
     channels, filters = x.shape[-1], result.shape[-1]
     length, points, count = tiling.leads * channels, tiling.points, panel_count(filters)
-    u = low.temporary(f"{low.label}.filters", count * PANEL * length * points)
+    rows, vectors = tile_shape(host(), PANEL)
+    blocks, splits = _cut(tiling, length, -(-filters // kernels.GROUP))
+    fresh = low.fixed and splits > 1 and tiling.outputs == 4  # in training, a partial batch would need other kernels
+    width = min(kernels.FRESH_GROUP if fresh else kernels.GROUP, count * PANEL)
+    row_tiles = -(-tiling.count // rows)
+    held = -(-row_tiles // blocks) * rows
+    v_pitch, m_pitch = _pitch(length), _pitch(width)
+    v_plane, m_plane = held * v_pitch + PANEL, held * m_pitch + PANEL
+    tiles: dict[str, Argument] = tiling.along("x", x) | {
+        "x": At(x.memory, x.start),
+        "x_tile": table(tiling.places(x, tiling.lo)),
+        "lead": table(tiling.leading(x)),
+    }
+    common: dict[str, Argument] = {
+        "tiles": tiling.count,
+        "channels": channels,
+        "leads": tiling.leads,
+        "v_pitch": v_pitch,
+        "v_plane": v_plane,
+    }
+    if fresh:
+        splits = -(-filters // width)
+        v = low.temporary(f"{low.label}.tiles", points * v_plane)
+        pieces = max(1, tiling.count * length // TRANSFORM_GRAIN)
+        transform = tiles | common | {"v": At(v), "pieces": pieces}
+        low.call(kernels.InputTransform(tiling.outputs, tiling.dims), transform, pieces, v, "transform tiles")
+        u_plane = width * min(kernels.CHUNK, length) + PANEL
+        own: dict[str, Argument] = {"v": At(v), "u": panels, "u_plane": u_plane}
+        first = points * u_plane
+    else:
+        u = _transformed(low, tiling, panels, channels, count)
+        own = tiles | {"u": At(u)}
+        first = points * v_plane
+    pool = 2 if group.pooled else 1
+    kinds, arguments = epilogue_inputs(group, low)
+    for i in [i for i, kind in enumerate(kinds) if kind.startswith("vector")]:
+        source = low.plain(group.inputs[i])
+        arguments[f"in{i}_table"] = table(tiling.places(source))
+        arguments |= tiling.along(f"in{i}", source)
+    arguments |= tiling.along("y", result) | common | own
+    arguments |= {
+        "y": At(result.memory, result.start),
+        "blocks": blocks,
+        "y_tile": table(tiling.places(result, pool=pool)),
+        "extent": table(tiling.extents(pool)),
+        "columns": filters,
+        "group": width,
+        "splits": splits,
+        "m_pitch": m_pitch,
+        "m_plane": m_plane,
+        "m_start": first,
+    }
+    epilogue = Formula(kinds, group.steps, group.results)
+    main = kernels.Product(tiling.outputs, tiling.dims, rows, vectors, epilogue, pool, fresh)
+    flops = 2 * math.prod(tiling.kernel) * tiling.images * math.prod(tiling.size) * channels * filters
+    scratch = first + points * m_plane + 4 * PANEL
+    most = -(-tiling.count // blocks)
+    name = f"winograd {_tile_name(tiling.outputs, tiling.dims)}, {most} tiles a block"
+    name += ", filters transformed there" * fresh + ", max pool" * group.pooled
+    low.call(main, arguments, blocks * splits, result, name, flops, scratch, disjoint=True)
+
+
+def _transformed(low: Lowering, tiling: Tiling, panels: At, channels: int, count: int) -> Memory:
+    """The filters of `count` panels at all points, transformed in a call of their own."""
+    length = tiling.leads * channels
+    u = low.temporary(f"{low.label}.filters", count * PANEL * length * tiling.points)
     parts = max(1, length // 32)
-    transform: dict[str, Argument] = {
+    arguments: dict[str, Argument] = {
         "x": panels,
         "y": At(u),
         "channels": channels,
@@ -201,47 +270,8 @@ def lower_product(group: Group, low: Lowering, tiling: Tiling, x: Buffer, panels
         "parts": parts,
     }
     spec = kernels.FilterTransform(tiling.outputs, tiling.dims)
-    low.call(spec, transform, count * parts, u, "transform filters")
-    rows, vectors = tile_shape(host(), PANEL)
-    block, splits = _cut(tiling, length, -(-filters // kernels.GROUP))
-    held = -(-block // rows) * rows
-    wide = min(kernels.GROUP, count * PANEL)
-    v_pitch, m_pitch = _pitch(length), _pitch(wide)
-    v_plane, m_plane = held * v_pitch + PANEL, held * m_pitch + PANEL
-    pool = 2 if group.pooled else 1
-    kinds, arguments = epilogue_inputs(group, low)
-    for i in [i for i, kind in enumerate(kinds) if kind.startswith("vector")]:
-        source = low.plain(group.inputs[i])
-        arguments[f"in{i}_table"] = table(tiling.places(source))
-        arguments |= tiling.along(f"in{i}", source)
-    arguments |= tiling.along("x", x) | tiling.along("y", result)
-    arguments |= {
-        "x": At(x.memory, x.start),
-        "u": At(u),
-        "y": At(result.memory, result.start),
-        "tiles": tiling.count,
-        "block": block,
-        "x_tile": table(tiling.places(x, tiling.lo)),
-        "y_tile": table(tiling.places(result, pool=pool)),
-        "extent": table(tiling.extents(pool)),
-        "channels": channels,
-        "lead": table(tiling.leading(x)),
-        "leads": tiling.leads,
-        "columns": filters,
-        "group": kernels.GROUP,
-        "splits": splits,
-        "v_pitch": v_pitch,
-        "v_plane": v_plane,
-        "m_pitch": m_pitch,
-        "m_plane": m_plane,
-        "m_start": points * v_plane,
-    }
-    epilogue = Formula(kinds, group.steps, group.results)
-    main = kernels.Product(tiling.outputs, tiling.dims, rows, vectors, epilogue, pool)
-    flops = 2 * math.prod(tiling.kernel) * tiling.images * math.prod(tiling.size) * channels * filters
-    scratch = points * (v_plane + m_plane) + 4 * PANEL
-    name = f"winograd {_tile_name(tiling.outputs, tiling.dims)}, {block} tiles a block" + ", max pool" * group.pooled
-    low.call(main, arguments, -(-tiling.count // block) * splits, result, name, flops, scratch, disjoint=True)
+    low.call(spec, arguments, count * parts, u, "transform filters")
+    return u
 
 
 def lower_gradient(y: Value, low: Lowering, tiling: Tiling, x: Buffer, dy: Buffer) -> None:

@@ -30,8 +30,14 @@ POINTS: dict[int, tuple[float, ...]] = {2: (1.0,), 4: (0.625, 1.5)}
 """The positive points for 2x2 and 4x4 outputs; zero, their negatives and infinity go with them."""
 GROUP = 128
 """Filters whose products are held at once."""
+FRESH_GROUP, CHUNK = 32, 128
+"""Filters, and rows (lead, channel) of them, that lie in the second cache at all points."""
+AHEAD = 16
+"""How many rows ahead filters are asked for."""
 Vectors = list[Expr]
 Transform = Callable[[Vectors], Vectors]
+Ask = Callable[[Expr, Expr, Expr], None]
+"""Prefetches something in so manieth of so many row tiles, at a step of its reduction."""
 
 
 def _fma(k: Kernel, factor: float, a: Expr, b: Expr) -> Expr:
@@ -161,7 +167,6 @@ class FilterTransform:
         return ("x:f4", "y:f4", "channels:int", "leads:int", "panels:int", "group_panels:int", "parts:int")
 
     def emit(self, k: Kernel) -> None:
-        lanes, points = k.target.lanes, POINTS[self.outputs]
         taps, count = 3**self.dims, (self.outputs + 2) ** self.dims
         panel, part = k.piece // k.parts, k.piece % k.parts
         group, inside = panel // k.group_panels, panel % k.group_panels
@@ -172,13 +177,26 @@ class FilterTransform:
         x = k.x + panel * plane * taps
         y = k.y + (first_panel * plane * count + inside * plane)
         first, last = share(part, k.parts, k.leads * k.channels)
-        with k.range(last, first) as row, k.range(PANEL, step=lanes) as lane:
-            lead, channel = row // k.channels, row % k.channels
-            at = x + (lead * lead_size * taps + channel * PANEL + lane)
-            tile = {place: (at + lead_size * t).vector() for t, place in enumerate(places(3, self.dims))}
-            values = along(lambda g: filter_transform(k, points, g), tile, self.dims)
-            for point, value in enumerate(values.values()):
-                (y + (plane * here * point + row * PANEL + lane)).store_vector(value)
+        with k.range(last, first) as row:
+            emit_filter_transform(k, self.outputs, self.dims, x, row, y + row * PANEL, plane * here)
+
+
+def emit_filter_transform(
+    k: Kernel, outputs: int, dims: int, x: Pointer, row: Expr, target: Pointer, plane: Expr
+) -> None:
+    """One row (lead, channel) of the panel at `x`, transformed to `target[point * plane]`."""
+    size = k.channels * PANEL
+    lead, channel = row // k.channels, row % k.channels
+    with k.range(PANEL, step=k.target.lanes) as lane:
+        at, to = x + (lead * size * 3**dims + channel * PANEL + lane), target + lane
+        tile = {}
+        for place in places(3, dims):
+            tile[place] = at.vector()
+            (at + AHEAD * PANEL).prefetch()
+            at = at + size
+        for value in along(lambda g: filter_transform(k, POINTS[outputs], g), tile, dims).values():
+            to.store_vector(value)
+            to = to + plane
 
 
 def emit_input_transform(k: Kernel, outputs: int, dims: int, x: Pointer, target: Pointer, plane: Expr) -> None:
@@ -197,10 +215,31 @@ def emit_input_transform(k: Kernel, outputs: int, dims: int, x: Pointer, target:
 
 
 @dataclass(frozen=True)
+class InputTransform:
+    """All tiles at all points: [point][tile][lead][channel]. A piece is a share of the tiles."""
+
+    outputs: int
+    dims: int
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        sizes = ("tiles:int", "channels:int", "leads:int", "v_pitch:int", "v_plane:int", "pieces:int")
+        return ("x:f4", "v:f4", "x_tile:i4", "lead:i4", *steps("x", self.dims), *sizes)
+
+    def emit(self, k: Kernel) -> None:
+        first, last = share(k.piece, k.pieces, k.tiles)
+        with k.range(last, first) as tile:
+            origin = k.x + (k.x_tile + tile).load()
+            emit_input_transform(k, self.outputs, self.dims, origin, k.v + tile * k.v_pitch, k.v_plane)
+
+
+@dataclass(frozen=True)
 class Product:
     """A convolution by tiles of `outputs` along `dims` dimensions. A piece is a block of tiles, a share of filters.
 
     With a `pool` of 2, what is stored is the maximum of each two outputs along each of these dimensions (NaN wins).
+    With `fresh` filters, `u` are panels as they are, and it is the tiles, `v`, that have been transformed: a piece
+    transforms its filters in scratch, chunk by chunk. So less comes from memory, where few tiles need each filter.
     """
 
     outputs: int
@@ -209,16 +248,17 @@ class Product:
     vectors: int
     epilogue: Formula
     pool: int = 1
+    fresh: bool = False
 
     @property
     def arguments(self) -> tuple[str, ...]:
         vectors = self.epilogue.indices("vector")
+        tiles = ("x:f4", "x_tile:i4", *steps("x", self.dims), "lead:i4")
         return (
-            *("x:f4", "u:f4", "y:f4"),
-            *("tiles:int", "block:int", "x_tile:i4", "y_tile:i4"),
+            *(("v:f4", "u_plane:int") if self.fresh else tiles),
+            *("u:f4", "y:f4", "tiles:int", "blocks:int", "y_tile:i4", *steps("y", self.dims)),
             "extent:i4",  # how many positions a tile stores along each dimension, a byte each
-            *(*steps("x", self.dims), *steps("y", self.dims)),
-            *("channels:int", "lead:i4", "leads:int", "columns:int", "group:int", "splits:int"),
+            *("channels:int", "leads:int", "columns:int", "group:int", "splits:int"),
             *("v_pitch:int", "v_plane:int", "m_pitch:int", "m_plane:int", "m_start:int"),
             *self.epilogue.arguments,
             *(f"in{i}_table:i4" for i in vectors),
@@ -228,37 +268,103 @@ class Product:
     def emit(self, k: Kernel) -> None:
         points = (self.outputs + 2) ** self.dims
         rows = k.leads * k.channels
-        first = (k.piece // k.splits) * k.block
-        count = k.minimum(k.tiles - first, k.block)
-        v, m = k.scratch, k.scratch + k.m_start
-        with k.range(count) as tile:
-            origin = k.x + (k.x_tile + (first + tile)).load()
-            emit_input_transform(k, self.outputs, self.dims, origin, v + tile * k.v_pitch, k.v_plane)
+        first, end = share(k.piece // k.splits, k.blocks, (k.tiles + (self.rows - 1)) // self.rows)
+        first = first * self.rows
+        count = k.minimum(k.tiles, end * self.rows) - first
+        v, m = k.v if self.fresh else k.scratch, k.scratch + k.m_start
+        if not self.fresh:
+            with k.range(count) as tile:
+                origin = k.x + (k.x_tile + (first + tile)).load()
+                emit_input_transform(k, self.outputs, self.dims, origin, v + tile * k.v_pitch, k.v_plane)
         groups = (k.columns + (k.group - 1)) // k.group
-        panel_size = rows * PANEL
         first_group, last_group = share(k.piece % k.splits, k.splits, groups)
         with k.range(last_group, first_group) as group:
             column = group * k.group
             width = k.minimum(k.columns - column, k.group)
             panels = (width + (PANEL - 1)) // PANEL
-            u = k.u + column * rows * points
-            with k.range(points) as point, k.range(panels) as panel:
-                b = u + (point * panels + panel) * panel_size
-                self._product(k, v + point * k.v_plane, b, m + (point * k.m_plane + panel * PANEL), count, rows)
+            if self.fresh:
+                self._fresh_products(k, column, panels, v, m, count)
+            else:
+                u = k.u + column * rows * points
+                with k.range(points) as point, k.range(panels) as panel:
+                    b = u + (point * panels + panel) * rows * PANEL
+                    target = m + (point * k.m_plane + panel * PANEL)
+                    self._product(k, v + point * k.v_plane, b, target, count, rows, self._next_panel(b, rows))
             with k.range(count) as tile:
                 self._output(k, m + tile * k.m_pitch, first + tile, column, width)
 
-    def _product(self, k: Kernel, a: Pointer, b: Pointer, m: Pointer, count: Expr, length: Expr) -> None:
-        """Rows of `a` (tiles) times one panel; the next panel is prefetched on the way.
+    def _fresh_products(self, k: Kernel, column: Expr, panels: Expr, v: Pointer, m: Pointer, count: Expr) -> None:
+        """The products of the filters from `column` on, transformed chunk by chunk."""
+        points, taps, u = (self.outputs + 2) ** self.dims, 3**self.dims, k.scratch
+        rows = k.leads * k.channels
+        x, panel_size = k.u + column * rows * taps, rows * PANEL * taps
+        with k.range((rows + (CHUNK - 1)) // CHUNK) as chunk:
+            start = chunk * CHUNK
+            length = k.minimum(rows - start, CHUNK)
+            with k.range(panels) as panel, k.range(length) as row:
+                target = u + (panel * length + row) * PANEL
+                emit_filter_transform(
+                    k, self.outputs, self.dims, x + panel * panel_size, start + row, target, k.u_plane
+                )
+            with k.range(points) as point, k.range(panels) as panel:
+                b = u + (point * k.u_plane + panel * length * PANEL)
+                a, target = v + (point * k.v_plane + start), m + (point * k.m_plane + panel * PANEL)
+                ask = self._next_chunk(k, x + panel * panel_size, start + length, length, point)
+                self._product(k, a, b, target, count, length, ask, chunk.equals(0))
 
-        A quarter of it a row tile; all of it where there are fewer than four of these.
+    def _next_chunk(self, k: Kernel, x: Pointer, start: Expr, length: Expr, point: Expr) -> Ask:
+        """Prefetch as many rows from `start` on, tap by tap; behind the last chunk, some for nothing."""
+        points, taps = (self.outputs + 2) ** self.dims, 3**self.dims
+
+        def ask(block: Expr, blocks: Expr, channel: Expr) -> None:
+            each = points * blocks // taps
+            turn = point * blocks + block
+            row = start + turn % each * length // each
+            place = (row // k.channels * taps + turn // each) * k.channels + row % k.channels
+            (x + (place * PANEL + channel * (PANEL // UNROLL))).prefetch()
+
+        return ask
+
+    def _next_panel(self, b: Pointer, length: Expr) -> Ask:
+        """Prefetch the panel behind `b`: a quarter of it a row tile; all where there are fewer than four of these."""
+        k, size = b.kernel, length * PANEL
+
+        def ask(block: Expr, blocks: Expr, channel: Expr) -> None:
+            quarter = b + (size + (block % 4) * (size // 4))
+            with k.either(blocks < UNROLL) as (few, many):
+                with few:
+                    for i in range(UNROLL):
+                        (b + (size + (channel + i) * PANEL)).prefetch()
+                with many:
+                    (quarter + channel * (PANEL // UNROLL)).prefetch()
+
+        return ask
+
+    def _product(
+        self,
+        k: Kernel,
+        a: Pointer,
+        b: Pointer,
+        m: Pointer,
+        count: Expr,
+        length: Expr,
+        ask: Ask,
+        fresh: Expr | None = None,
+    ) -> None:
+        """Rows of `a` (tiles) times one panel, added to what is there unless it is `fresh` (or None).
+
+        `ask` is called on the way, every few steps of a row tile.
         """
-        lanes, panel_size = k.target.lanes, length * PANEL
+        lanes, zero = k.target.lanes, k.constant(0.0)
         blocks = (count + (self.rows - 1)) // self.rows
         with k.range(blocks) as block:
             rows = [a + (block * self.rows + j) * k.v_pitch for j in range(self.rows)]
-            sums = [[k.variable(k.constant(0.0)) for _ in range(self.vectors)] for _ in rows]
-            quarter = b + (panel_size + (block % 4) * (panel_size // 4))
+            lines = [m + (block * self.rows + j) * k.m_pitch for j in range(self.rows)]
+            places = [[line + v * lanes for v in range(self.vectors)] for line in lines]
+            sums = [
+                [k.variable(zero if fresh is None else k.select(fresh, zero, place.vector())) for place in row]
+                for row in places
+            ]
 
             def step(channel: Expr) -> None:
                 weights = [(b + (channel * PANEL + v * lanes)).vector() for v in range(self.vectors)]
@@ -269,20 +375,14 @@ class Product:
 
             whole = length - length % UNROLL
             with k.range(whole, step=UNROLL) as channel:
-                with k.either(blocks < UNROLL) as (few, many):
-                    with few:
-                        for i in range(UNROLL):
-                            (b + (panel_size + (channel + i) * PANEL)).prefetch()
-                    with many:
-                        (quarter + channel * (PANEL // UNROLL)).prefetch()
+                ask(block, blocks, channel)
                 for i in range(UNROLL):
                     step(channel + i)
             with k.range(length, whole) as channel:
                 step(channel)
-            for j in range(self.rows):
-                place = m + (block * self.rows + j) * k.m_pitch
-                for v in range(self.vectors):
-                    (place + v * lanes).store_vector(sums[j][v].get())
+            for row, totals in zip(places, sums, strict=True):
+                for place, total in zip(row, totals, strict=True):
+                    place.store_vector(total.get())
 
     def _output(self, k: Kernel, m: Pointer, tile: Expr, column: Expr, width: Expr) -> None:
         """Transform a tile's products back and store what lies inside the image."""
