@@ -239,10 +239,23 @@ def m5(filters: Sequence[int] = (128, 128, 256, 512)) -> nn.Module:
     )
 
 
+def pooled(channels: int, filters: int, kernel: int, padding: int = 0) -> list[nn.Module]:
+    conv, norm = convolution(channels, filters, kernel, padding=padding)
+    return [conv, nn.MaxPool2d(2), norm, nn.ReLU()]
+
+
+def glyphs() -> nn.Module:
+    return nn.Sequential(
+        *(*pooled(1, 16, 5), *pooled(16, 32, 3, padding=1)),
+        *(*convolution(32, 64, 3), nn.ReLU(), *convolution(64, 128, 3), nn.ReLU()),
+        *(Flatten(128, 2, 2), nn.Linear(512, 10)),
+    )
+
+
 def small() -> nn.Module:
     return nn.Sequential(
-        *(*convolution(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        *(double(2, 32, 48), nn.MaxPool2d(2), double(2, 48, 96)),
+        *(*pooled(1, 32, 5), *convolution(32, 48, 3, padding=1), nn.ReLU(), *pooled(48, 48, 3, padding=1)),
+        double(2, 48, 96),
         *(nn.AdaptiveAvgPool2d(1), Flatten(96, 1, 1), nn.Linear(96, 10)),
     )
 
@@ -266,7 +279,7 @@ def unet(rank: int = 2, channels: int = 3, filters: int = 16, depth: int = 3) ->
 NETS: dict[str, Callable[..., nn.Module]] = {
     **{
         build.__name__: build
-        for build in (mlp, lenet5, mnist_cnn, digits, small, m5, cnn3d, unet, squeezenet, mobilenet_v2)
+        for build in (mlp, lenet5, mnist_cnn, digits, glyphs, small, m5, cnn3d, unet, squeezenet, mobilenet_v2)
     },
     "m5_narrow": partial(m5, (32, 64, 128, 256)),
     **{f"resnet{depth}": partial(cifar_resnet, depth) for depth in (20, 32, 56)},

@@ -55,18 +55,20 @@ def rate_factor(schedule: dict[str, Any], step: int, steps: int) -> float:
 
 
 def augmented(x: Tensor, steps: list[dict[str, dict[str, Any]]]) -> Tensor:
-    """A batch turned, moved and scaled: an affine map of each image, all at once."""
+    """A batch turned, moved, scaled and sheared: an affine map of each image, all at once."""
     for step in steps:
         [(name, numbers)] = step.items()
-        if name != "Affine" or numbers["shear"] or numbers["fill"] != "zero":
-            raise click.ClickException(f"{name} {numbers}: this peer knows Affine without shear alone; add it here")
-        drawn = torch.rand(4, len(x)) * 2 - 1
+        if name != "Affine" or numbers["fill"] != "zero":
+            raise click.ClickException(f"{name} {numbers}: this peer knows Affine with zeros around alone; add it here")
+        drawn = torch.rand(5, len(x)) * 2 - 1
         angle = math.radians(numbers["rotate"]) * drawn[0]
         least, most = map(math.log, numbers["scale"])
         inverse = torch.exp(-(least + (most - least) * (drawn[1] + 1) / 2))
         cos, sin = torch.cos(angle) * inverse, torch.sin(angle) * inverse
-        moved = 2 * numbers["shift"] * drawn[2:]
-        maps = torch.stack([torch.stack([cos, -sin, moved[0]], 1), torch.stack([sin, cos, moved[1]], 1)], 1)
+        moved = 2 * numbers["shift"] * drawn[2:4]
+        shear = torch.tan(math.radians(numbers["shear"]) * drawn[4])
+        rows = [[cos + sin * shear, cos * shear - sin, moved[0]], [sin, cos, moved[1]]]
+        maps = torch.stack([torch.stack(row, 1) for row in rows], 1)
         grid = functional.affine_grid(maps, list(x.shape), align_corners=False)
         x = functional.grid_sample(x, grid, align_corners=False)
     return x

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convolve.augment import Affine, Augmentation, Erase, Flip, Gain, Noise, Shift
+from convolve.augment import Affine, Augmentation, Flip, Gain, Noise, Shift
 from convolve.cli.choice import Choice, choose
 from convolve.data.dataset import Dataset
 
@@ -47,10 +47,17 @@ def test_easy_images_whose_sides_matter_are_not_flipped() -> None:
     assert (choice.net, kinds(choice.augment)) == ("digits", [Affine])
 
 
-def test_hard_images_get_a_larger_net_and_more_augmentation() -> None:
+def test_easy_images_with_room_for_it_get_a_net_that_shrinks_them_soon() -> None:
+    choice = chosen(*images(24, 30, 1, side=True))
+    assert (choice.net, choice.smoothing, kinds(choice.augment)) == ("glyphs", 0.0, [Affine])
+    assert choice.rate_of("glyphs") == pytest.approx(0.015 / 2**0.5)
+
+
+def test_hard_images_get_a_larger_net_and_smoothed_labels() -> None:
     choice = chosen(*images(12, 12, 3, noise=True))
     assert (choice.net, choice.smoothing) == ("small", 0.1)
-    assert kinds(choice.augment)[-2:] == [Shift, Erase]
+    assert kinds(choice.augment)[-1:] == [Shift]
+    assert chosen(*images(12, 7, 3, noise=True)).net == "digits"
 
 
 @pytest.mark.parametrize(

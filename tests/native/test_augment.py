@@ -74,6 +74,29 @@ def test_the_kernel_equals_the_definition(rank: int, fill: augment.Fill, dtype: 
         np.testing.assert_allclose(made, wanted, atol=2e-5)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_mixing_equals_its_definition(rank: int, dtype: str) -> None:
+    x = samples(rank, dtype, 9)
+    rows = np.array([6, 0, 8, 3, 1, 2, 2])
+    plan = Pipeline((augment.Mixup(1.0), augment.CutMix(0.8), augment.CutMix()), classes=2).plan(x, rows, 1, 2)
+    made = filled(plan, x, rows, 2)
+    np.testing.assert_array_equal(made, reference(plan, x, rows))
+    assert all((one != of).any() for one, of in zip(made, x[rows], strict=True))
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_batches_made_together_are_those_made_one_by_one(rank: int) -> None:
+    x, y = samples(rank, "uint8", 20), np.arange(20, dtype=np.int32)
+    pipeline = Pipeline((*ALL[rank], augment.Mixup(), augment.CutMix()), classes=20)
+    rows = np.arange(20)[::-1]
+    together, targets = pipeline.apply(x, y, 3, 5, rows, batch=8)
+    for number, first in enumerate(range(0, 20, 8)):
+        made, own = pipeline.apply(x, y, 3, 5 + number, rows[first : first + 8])
+        np.testing.assert_array_equal(together[first : first + 8], made)
+        np.testing.assert_array_equal(targets[first : first + 8], own)
+
+
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_bits_depend_on_seed_and_step_alone(rank: int) -> None:
     x, y = samples(rank, "float32"), np.arange(7, dtype=np.int32)

@@ -883,6 +883,7 @@ KERNELS = {
     "lenet5": (7, 26),
     "mnist_cnn": (8, 30),
     "digits": (14, 42),
+    "glyphs": (14, 34),
     "resnet20": (22, 44),
     "resnet32": (22, 44),
     "resnet18": (23, 48),

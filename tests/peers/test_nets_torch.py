@@ -67,6 +67,7 @@ CASES = {
     "lenet5": Case((28, 28, 1)),
     "mnist_cnn": Case((28, 28, 1)),
     "digits": Case((28, 28, 1)),
+    "glyphs": Case((28, 28, 1)),
     "small": Case((28, 28, 1), tolerance=FLIPS),
     "resnet20": Case((32, 32, 3), tolerance=FLIPS),
     "resnet32": Case((32, 32, 3), tolerance=FLIPS),

@@ -13,10 +13,38 @@ from numpy.typing import NDArray
 from convolve.augment.steps import Fill, Floats
 from convolve.native.cache import dispatch
 from convolve.native.job import LINE
-from convolve.native.kernels.augment import NOISE_SCALE, Augment
+from convolve.native.kernels.augment import NOISE_SCALE, Augment, Mix
 from convolve.native.workers import Table, aligned, pool
 
 Singles = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Mixing:
+    """What is made of each row: share * its own values + (1 - share) * its partner's, and these alone in a box.
+
+    Attributes:
+        partner: (rows,) int64.
+        share: (rows,) float32.
+        box: (rows, rank, 2) int32.
+    """
+
+    partner: NDArray[np.int64]
+    share: Singles
+    box: NDArray[np.int32]
+
+    def of_places(self, x: NDArray[Any]) -> NDArray[Any]:
+        """x (rows, *spatial, ...), mixed by the definition."""
+        made = _blended(x, self.share, self.partner)
+        for m, box in enumerate(self.box):
+            part = tuple(slice(*sides) for sides in box)
+            made[m][part] = x[self.partner[m]][part]
+        return made
+
+    def of_wholes(self, y: NDArray[Any], spatial: tuple[int, ...]) -> NDArray[Any]:
+        """y (rows, ...), targets of samples that are mixed: blended by each one's part of the result."""
+        boxed = np.prod(self.box[..., 1] - self.box[..., 0], -1) / np.prod(spatial)
+        return _blended(y, (self.share * (1 - boxed)).astype(np.float32), self.partner)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +60,7 @@ class Plan:
         key: (rows,) int64, of the noise.
         box: (rows, boxes, rank, 2) int32, which are filled with
         value: (boxes,) float32.
+        mixings: how rows, when all of this is done, are mixed with each other, in this order.
     """
 
     map: Singles
@@ -42,6 +71,7 @@ class Plan:
     key: NDArray[np.int64]
     box: NDArray[np.int32]
     value: Singles
+    mixings: tuple[Mixing, ...] = ()
 
     def geometry(self, channels: int) -> Plan:
         """The maps alone, for values of so many channels."""
@@ -52,6 +82,7 @@ class Plan:
             noise=np.zeros_like(self.noise),
             box=self.box[:, :0],
             value=self.value[:0],
+            mixings=(),
         )
 
 
@@ -79,12 +110,21 @@ def filled(plan: Plan, x: NDArray[Any], rows: NDArray[np.integer[Any]], threads:
     arrays |= {name: np.ascontiguousarray(getattr(plan, name)) for name in names}
     numbers = {f"size{i}": size for i, size in enumerate(spatial)}
     numbers |= {"channels": channels, "boxes": plan.box.shape[1]}
-    spec = Augment(len(spatial), "u1" if x.dtype == np.uint8 else "f4", plan.fill)
-    words = [declared.split(":")[0] for declared in spec.arguments]
-    slots = np.array([arrays[w].ctypes.data if w in arrays else numbers[w] for w in words], np.int64)
-    table = np.array([[dispatch(spec), slots.ctypes.data, len(rows), 1]], np.int64)
-    pool().run(Table(table, aligned(LINE, np.int64)), threads)
+    dtype = "u1" if x.dtype == np.uint8 else "f4"
+    calls: list[tuple[Augment | Mix, dict[str, Any]]] = [(Augment(len(spatial), dtype, plan.fill), arrays | numbers)]
+    for mixing in plan.mixings:
+        unmixed, made = made, np.empty_like(made)
+        own = {name: np.ascontiguousarray(getattr(mixing, name)) for name in ("partner", "share", "box")}
+        calls.append((Mix(len(spatial), dtype), numbers | own | {"x": unmixed, "y": made}))
+    slots = [_slots(spec, given) for spec, given in calls]
+    table = [[dispatch(spec), own.ctypes.data, len(rows), 1] for (spec, _), own in zip(calls, slots, strict=True)]
+    pool().run(Table(np.array(table, np.int64), aligned(LINE * len(table), np.int64)), threads)
     return made
+
+
+def _slots(spec: Augment | Mix, given: dict[str, Any]) -> NDArray[np.int64]:
+    values = [given[declared.split(":")[0]] for declared in spec.arguments]
+    return np.array([v.ctypes.data if isinstance(v, np.ndarray) else v for v in values], np.int64)
 
 
 def reference(plan: Plan, x: NDArray[Any], rows: NDArray[np.integer[Any]]) -> NDArray[Any]:
@@ -99,7 +139,7 @@ def reference(plan: Plan, x: NDArray[Any], rows: NDArray[np.integer[Any]]) -> ND
         made[m] = _stored(values, x.dtype)
         for box, value in zip(plan.box[m], plan.value, strict=True):
             made[m][tuple(slice(*sides) for sides in box)] = _stored(value, x.dtype)
-    return made
+    return reduce(lambda rows, mixing: mixing.of_places(rows), plan.mixings, made)
 
 
 def nearest(plan: Plan, y: NDArray[Any]) -> NDArray[Any]:
@@ -161,6 +201,11 @@ def _nearly_normal(key: np.int64, count: int) -> Singles:
             h = h ^ (h >> np.uint32(16))
         total += (h & np.uint32(0xFFFF)).astype(np.int64) + (h >> np.uint32(16)).astype(np.int64)
     return (total.astype(np.float32) - np.float32(2 * 65535)) * np.float32(NOISE_SCALE)
+
+
+def _blended(x: NDArray[Any], share: Singles, partner: NDArray[np.int64]) -> NDArray[Any]:
+    ours = share.reshape(-1, *[1] * (x.ndim - 1))
+    return _stored(ours * x + (1 - ours) * x[partner], x.dtype)
 
 
 def _stored(values: Any, dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.augment.draws import Draws
-from convolve.augment.fill import Plan, filled, nearest, pixels
+from convolve.augment.fill import Mixing, Plan, filled, nearest, pixels
 from convolve.augment.steps import (
     Augmentation,
     Contrast,
@@ -74,8 +74,9 @@ class Pipeline:
         step: int,
         rows: NDArray[np.integer[Any]] | None = None,
         threads: int | None = None,
+        batch: int | None = None,
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """A batch as it is trained on in one step.
+        """A batch as it is trained on in one step; or several of them, one after the other.
 
         Args:
             x: (n, *spatial, channels), float32 or uint8, contiguous; the result has its type.
@@ -83,25 +84,33 @@ class Pipeline:
             seed, step: what the random numbers are drawn from.
             rows: which of `x` and `y`, in this order; by default all.
             threads: to compute with; the bits do not depend on it.
+            batch: rows a step, the first of which is `step`; by default all.
         """
         rows = np.arange(len(x)) if rows is None else rows
-        plan = self.plan(x, rows, seed, step)
+        plan = self.plan(x, rows, seed, step, batch)
         made, targets = filled(plan, x, rows, threads or default_threads()), y[rows]
         if self.places and any(isinstance(s, Geometric) for s in self.steps):
             targets = self._placed(plan, x, y, rows, threads)
-        return self._mixed(made, targets, seed, step)
+        if plan.mixings and y.dtype == np.int32:
+            targets = self._probabilities(targets)
+        for mixing in plan.mixings:
+            targets = mixing.of_places(targets) if self.places else mixing.of_wholes(targets, x.shape[1:-1])
+        return made, targets
 
-    def plan(self, x: NDArray[Any], rows: NDArray[np.integer[Any]], seed: int, step: int) -> Plan:
-        """What each row of the batch undergoes, mixing apart."""
+    def plan(
+        self, x: NDArray[Any], rows: NDArray[np.integer[Any]], seed: int, step: int, batch: int | None = None
+    ) -> Plan:
+        """What each row of the batch, or of several, undergoes."""
         spatial, channels, count = x.shape[1:-1], x.shape[-1], len(rows)
         full = 255.0 if x.dtype == np.uint8 else 1.0
         grey = np.array(RGB if channels == 3 else [1 / channels] * channels)
-        draws = [Draws(seed, step, place, count) for place in range(len(self.steps))]
+        draws = [Draws(seed, step, place, count, batch) for place in range(len(self.steps))]
         maps = np.tile(np.eye(len(spatial) + 1), (count, 1, 1))
         tone = np.tile([1.0, 0.0, 0.0], (count, 1))
         mean = self._mean_grey(x, rows, grey)
         noise, key = np.zeros(count), np.zeros(count, np.int64)
-        boxes, values = [np.zeros((count, 0, len(spatial), 2), np.int32)], [np.zeros(0)]
+        no_box = np.zeros((count, 1, len(spatial), 2), np.int32)
+        boxes, values, mixings = [no_box[:, :0]], [np.zeros(0)], []
         for one, drawn in zip(self.steps, draws, strict=True):
             if isinstance(one, Geometric):
                 maps = maps @ one.maps(drawn, spatial)
@@ -112,6 +121,11 @@ class Pipeline:
             elif isinstance(one, (Erase, TimeMask)):
                 boxes.append(one.boxes(drawn, spatial))
                 values.append(np.full(boxes[-1].shape[1], one.value))
+            elif isinstance(one, Mixup):
+                mixings.append(Mixing(drawn.shuffled(), one.shares(drawn).astype(np.float32), no_box[:, 0]))
+            elif isinstance(one, CutMix):
+                whole = np.ones(count, np.float32)
+                mixings.append(Mixing(drawn.shuffled(), whole, one.boxes(drawn, spatial)[:, 0]))
         fills: list[Fill] = [s.outside for s in self.steps if isinstance(s, Geometric) and s.outside]
         return Plan(
             pixels(maps, spatial),
@@ -122,6 +136,7 @@ class Pipeline:
             key,
             np.concatenate(boxes, 1),
             np.concatenate(values).astype(np.float32),
+            tuple(mixings),
         )
 
     def _mean_grey(self, x: NDArray[Any], rows: NDArray[np.integer[Any]], grey: Floats) -> Floats:
@@ -144,33 +159,6 @@ class Pipeline:
             return nearest(plan, y[rows])
         moved = plan.geometry(y.shape[-1])
         return filled(moved, np.ascontiguousarray(y), rows, threads or default_threads())
-
-    def _mixed(self, x: NDArray[Any], y: NDArray[Any], seed: int, step: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Samples blended with others of the batch, or pasted over with a part of them."""
-        for place, one in enumerate(self.steps):
-            if not isinstance(one, (Mixup, CutMix)):
-                continue
-            draws = Draws(seed, step, place, len(x))
-            partner = np.argsort(draws.keys, kind="stable")
-            if y.dtype == np.int32:
-                y = self._probabilities(y)
-            if isinstance(one, Mixup):
-                share = one.shares(draws).astype(np.float32)
-                x = _blended(x, share, partner)
-                y = _blended(y, share, partner)
-                continue
-            before, spatial = x.copy(), x.shape[1:-1]
-            share = np.ones(len(x), np.float32)
-            wanted = y.copy()
-            for m, box in enumerate(one.boxes(draws, spatial)[:, 0]):
-                part = tuple(slice(*sides) for sides in box)
-                x[m][part] = before[partner[m]][part]
-                share[m] = 1 - np.prod(box[:, 1] - box[:, 0]) / np.prod(spatial)
-                if self.places:
-                    y[m][part] = wanted[partner[m]][part]
-            if not self.places:
-                y = _blended(y, share, partner)
-        return x, y
 
     def _probabilities(self, y: NDArray[Any]) -> NDArray[Any]:
         if self.classes is None:
@@ -231,9 +219,3 @@ def _joined(first: Floats, then: Floats, mean: Floats) -> tuple[Floats, Floats]:
     a2, b2, c2 = then.T
     made = np.stack([a2 * a, a2 * b + b2 * (a + b), (a2 + b2) * c + c2], 1)
     return made, (a2 + b2) * mean + c2
-
-
-def _blended(x: NDArray[Any], share: NDArray[np.float32], partner: NDArray[np.intp]) -> NDArray[Any]:
-    ours = share.reshape(-1, *[1] * (x.ndim - 1))
-    made = ours * x + (1 - ours) * x[partner]
-    return np.asarray(np.floor(made + np.float32(0.5)) if x.dtype == np.uint8 else made).astype(x.dtype)

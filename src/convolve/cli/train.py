@@ -237,7 +237,7 @@ def _settings(options: Options, dataset: Dataset, parts: Parts, output: Output) 
     epochs = choice.epochs_of(len(parts.x), size)
     steps = describe(choice.augment)
     smoothing, average = choice.smoothing, RECIPE.average
-    net, rate = options.start or choice.net, choice.rate
+    net, rate = options.start or choice.net, choice.rate_of(options.start or options.net or choice.net)
     chosen = Settings(net, None, 0, epochs, size, rate, 0, False, average, smoothing, False, None, steps)
     given = _given(options)
     settings = replace(chosen, **given)

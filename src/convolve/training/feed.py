@@ -17,6 +17,8 @@ from convolve.source import Rows
 
 AHEAD = 3
 """Batches of a source that are asked for before they are needed."""
+GROUP, GROUP_BYTES = 16, 1 << 22
+"""Batches of an array that are augmented at once, and the bytes that these come to at most."""
 MEASURED = 20
 """Steps over which waiting is measured, unless they take longer than ..."""
 SECONDS = 5.0
@@ -39,25 +41,43 @@ class Feed:
         self, order: NDArray[np.integer[Any]], step: int = 0, first: int = 0
     ) -> Iterator[tuple[int, NDArray[Any], NDArray[Any]]]:
         """(position, samples, targets) of each batch from the `first` on; the epoch begins with step number `step`."""
-        rows = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-        made = self._made(rows[first:])
-        for position in range(first, len(rows)):
+        left = order[first * self.batch_size :]
+        made = self._of_array(left, step + first) if isinstance(self.x, np.ndarray) else self._ahead(left, step + first)
+        for position in range(first, -(-len(order) // self.batch_size)):
             began = time.perf_counter()
-            x, chosen = next(made)
-            y = self.y[chosen]
-            if self.augment is not None and isinstance(self.x, np.ndarray):
-                x, y = self.augment.apply(self.x, self.y, self.seed, step + position, chosen, self.threads)
-            elif self.augment is not None:
-                x, y = self.augment.apply(x, y, self.seed, step + position, threads=self.threads)
+            x, y = next(made)
             self.waited += time.perf_counter() - began
             yield position, x, y
 
-    def _made(self, rows: list[NDArray[np.integer[Any]]]) -> Iterator[tuple[NDArray[Any], NDArray[np.integer[Any]]]]:
-        """The samples of these rows; of an array that is augmented, none, as they are read where they lie."""
-        if isinstance(self.x, np.ndarray):
-            for chosen in rows:
-                yield (self.x[:0] if self.augment is not None else self.x[chosen]), chosen
-            return
+    def _of_array(self, rows: NDArray[np.integer[Any]], step: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        """Batches of samples that lie in memory; they are augmented several at a time."""
+        assert isinstance(self.x, np.ndarray)
+        size = self.batch_size
+        group = max(1, min(GROUP, GROUP_BYTES // max(1, size * self.x[:1].nbytes))) if self.augment else 1
+        for first in range(0, len(rows), group * size):
+            chosen = rows[first : first + group * size]
+            if self.augment is None:
+                x, y = self.x[chosen], self.y[chosen]
+            else:
+                number = step + first // size
+                x, y = self.augment.apply(self.x, self.y, self.seed, number, chosen, self.threads, size)
+            for i in range(0, len(chosen), size):
+                yield x[i : i + size], y[i : i + size]
+
+    def _ahead(self, rows: NDArray[np.integer[Any]], step: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        """Batches of a source, read in a thread of their own."""
+        size = self.batch_size
+        for number, (x, chosen) in enumerate(self._read([rows[i : i + size] for i in range(0, len(rows), size)])):
+            y = self.y[chosen]
+            yield (
+                (x, y)
+                if self.augment is None
+                else self.augment.apply(x, y, self.seed, step + number, threads=self.threads)
+            )
+
+    def _read(self, rows: list[NDArray[np.integer[Any]]]) -> Iterator[tuple[NDArray[Any], NDArray[np.integer[Any]]]]:
+        """The samples of these rows, and the rows."""
+        assert not isinstance(self.x, np.ndarray)
         waiting: deque[tuple[Future[NDArray[Any]], NDArray[np.integer[Any]]]] = deque()
         thread = ThreadPoolExecutor(1, "convolve-feed")
         try:

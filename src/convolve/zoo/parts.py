@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convolve.layers import BatchNorm, Conv, Layer, Normalize, ReLU
+from convolve.layers import BatchNorm, Conv, Layer, MaxPool, Normalize, ReLU
 
 Scaling = bool | Normalize
 """Whether a net begins with its own `Normalize`, or the one that it shall begin with."""
@@ -22,3 +22,9 @@ def preprocessing(normalize: Scaling, own: Normalize = BYTES) -> tuple[Layer, ..
 def conv_norm_relu(filters: int, kernel_size: int, stride: int = 1, padding: str | int = "same") -> tuple[Layer, ...]:
     """Convolution, batch norm, ReLU. The norm's shift is the convolution's bias."""
     return (Conv(filters, kernel_size, stride, padding, bias=False), BatchNorm(), ReLU())
+
+
+def conv_pool_norm_relu(filters: int, kernel_size: int, padding: str | int = "same") -> tuple[Layer, ...]:
+    """The same with max-pooling before the norm, which then has a quarter of an image's work."""
+    convolution, *others = conv_norm_relu(filters, kernel_size, padding=padding)
+    return (convolution, MaxPool(2), *others)

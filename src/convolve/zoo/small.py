@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convolve.layers import BatchNorm, Conv, Dense, Flatten, GlobalAvgPool, MaxPool, ReLU, Sequential
-from convolve.zoo.parts import Scaling, conv_norm_relu, preprocessing
+from convolve.zoo.parts import Scaling, conv_norm_relu, conv_pool_norm_relu, preprocessing
 
 
 def mlp(classes: int = 10, hidden: int = 100, normalize: Scaling = True) -> Sequential:
@@ -33,7 +33,7 @@ def mnist_cnn(classes: int = 10, normalize: Scaling = True) -> Sequential:
 
 
 def digits(classes: int = 10, normalize: Scaling = True) -> Sequential:
-    """Three convolutions with batch norm, what `convolve train` takes for digits and images as easy as these."""
+    """Three convolutions with batch norm, for digits of any size; 54,778 parameters at 28 x 28."""
     return Sequential(
         *preprocessing(normalize),
         *(Conv(16, 3, bias=False), BatchNorm(), ReLU(), MaxPool(2)),
@@ -42,11 +42,24 @@ def digits(classes: int = 10, normalize: Scaling = True) -> Sequential:
     )
 
 
+def glyphs(classes: int = 10, normalize: Scaling = True) -> Sequential:
+    """Four convolutions with batch norm, what `convolve train` takes for small images that are easy to tell apart.
+
+    Maps are pooled before they are normalised, and shrink soon: of the same work, a step of `digits` does half. Images
+    have at least 24 x 24 pixels.
+    """
+    return Sequential(
+        *preprocessing(normalize),
+        *(*conv_pool_norm_relu(16, 5, "valid"), *conv_pool_norm_relu(32, 3)),
+        *(*conv_norm_relu(64, 3, padding="valid"), *conv_norm_relu(128, 3, padding="valid"), Flatten(), Dense(classes)),
+    )
+
+
 def small(classes: int = 10, normalize: Scaling = True) -> Sequential:
     """Five convolutions with batch norm, what `convolve train` takes for small images that are hard to tell apart."""
     return Sequential(
         *preprocessing(normalize),
-        *(*conv_norm_relu(32, 3), MaxPool(2)),
-        *(*conv_norm_relu(48, 3), *conv_norm_relu(48, 3), MaxPool(2)),
+        *conv_pool_norm_relu(32, 5, "valid"),
+        *(*conv_norm_relu(48, 3), *conv_pool_norm_relu(48, 3)),
         *(*conv_norm_relu(96, 3), *conv_norm_relu(96, 3), GlobalAvgPool(), Dense(classes)),
     )

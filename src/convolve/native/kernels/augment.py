@@ -48,6 +48,48 @@ class Augment:
 
 
 @dataclass(frozen=True)
+class Mix:
+    """Rows of a filled batch, each blended with another, and pasted over with a box of it.
+
+    Y[m] = share[m] * X[m] + (1 - share[m]) * X[partner[m]],  and X[partner[m]] alone in box[m]
+    """
+
+    rank: int
+    dtype: str
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        sizes = tuple(f"size{i}:int" for i in range(self.rank))
+        return (f"x:{self.dtype}", f"y:{self.dtype}", "partner:i8", "share:f4", "box:i4", *sizes, "channels:int")
+
+    def emit(self, k: Kernel) -> None:
+        strides = [k.channels]
+        for i in range(self.rank - 1, -1, -1):
+            strides.insert(0, strides[0] * k.args[f"size{i}"])
+        image, *strides = strides
+        x, y = k.x + k.piece * image, k.y + k.piece * image
+        other = k.x + (k.partner + k.piece).load() * image
+        share = (k.share + k.piece).load()
+        ours, theirs = k.splat(share), k.splat(1.0 - share)
+        whole = image // k.target.lanes * k.target.lanes
+        with k.range(whole, step=k.target.lanes) as at:
+            value = ours * (x + at).vector() + theirs * (other + at).vector()
+            (y + at).store_vector(_as_stored(k, self.dtype, value))
+        with k.range(image, whole) as at:
+            value = share * _single(k, x + at) + (1.0 - share) * _single(k, other + at)
+            (y + at).store(_as_stored(k, self.dtype, value))
+        box = k.box + k.piece * (2 * self.rank)
+        with ExitStack() as loops:
+            at = k.lift(0)
+            for i, stride in enumerate(strides):
+                first, last = ((box + (2 * i + j)).load() for j in range(2))
+                at = at + loops.enter_context(k.range(last, first)) * stride
+            channel = loops.enter_context(k.range(k.channels))
+            pasted = k.ir.load((other + (at + channel)).value, typ=ELEMENTS[self.dtype])
+            (y + (at + channel)).store(Expr(k, pasted))
+
+
+@dataclass(frozen=True)
 class _Row:
     """One row in the making."""
 
@@ -156,7 +198,7 @@ class _Row:
     def _store_apart(self, at: Expr, value: Expr, left: Expr) -> None:
         """Store the first `left` lanes, as far apart as a row's places are."""
         k = self.k
-        stored = self._as_stored(value)
+        stored = _as_stored(k, self.spec.dtype, value)
         places = [self.y + (at + k.channels * lane) for lane in range(k.target.lanes)]
         with k.either(left >= k.target.lanes) as (whole, part):
             with whole:
@@ -167,28 +209,34 @@ class _Row:
                     with k.when(left > lane):
                         place.store(k.lane(stored, lane))
 
-    def _as_stored(self, value: Expr) -> Expr:
-        """A number, or a vector, as the result holds it: bytes are rounded, and stay between 0 and 255."""
-        k = self.k
-        if self.spec.dtype == "f4":
-            return value
-        low, high = k.lift(0.0, value.type), k.lift(255.0, value.type)
-        value = k.select(value > 0.0, value, low)
-        value = k.unary("floor", k.select(value < 255.0, value, high) + 0.5)
-        kind = ir.VectorType(I8, value.type.count) if isinstance(value.type, ir.VectorType) else I8
-        return Expr(k, k.ir.fptoui(value.value, kind))
-
     def erase(self) -> None:
         k, rank = self.k, self.spec.rank
         with k.range(k.boxes) as number:
             which = k.piece * k.boxes + number
-            stored = self._as_stored((k.value + number).load())
+            stored = _as_stored(k, self.spec.dtype, (k.value + number).load())
             bounds = [[(k.box + (which * (2 * rank) + (2 * i + j))).load() for j in range(2)] for i in range(rank)]
             with ExitStack() as loops:
                 places = [loops.enter_context(k.range(last, first)) for first, last in bounds]
                 at = self._offset(places)
                 with k.range(k.channels) as channel:
                     (self.y + (at + channel)).store(stored)
+
+
+def _as_stored(k: Kernel, dtype: str, value: Expr) -> Expr:
+    """A number, or a vector, as the result holds it: bytes are rounded, and stay between 0 and 255."""
+    if dtype == "f4":
+        return value
+    low, high = k.lift(0.0, value.type), k.lift(255.0, value.type)
+    value = k.select(value > 0.0, value, low)
+    value = k.unary("floor", k.select(value < 255.0, value, high) + 0.5)
+    kind = ir.VectorType(I8, value.type.count) if isinstance(value.type, ir.VectorType) else I8
+    return Expr(k, k.ir.fptoui(value.value, kind))
+
+
+def _single(k: Kernel, place: Pointer) -> Expr:
+    """One element, as a float."""
+    loaded = place.load()
+    return loaded if loaded.is_float else k.to_float(loaded)
 
 
 def _nearly_normal(k: Kernel, number: Expr, low: Expr, high: Expr) -> Expr:
