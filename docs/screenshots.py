@@ -15,8 +15,8 @@ from typing import Any
 from playwright.sync_api import sync_playwright
 
 from convolve import Model, datasets, load, zoo
-from convolve.page.opening import subject
 from convolve.page.server import Serving
+from convolve.page.subject import subject
 
 IMAGES = Path(__file__).parent / "pictures"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from convolve.layers.heads import headed
     from convolve.onnx.export import DType, Layout, export_onnx
     from convolve.page.export import as_file
-    from convolve.page.opening import Framed, in_notebook, open_page, subject, write_page
+    from convolve.page.opening import Framed, in_notebook, open_page, write_page
+    from convolve.page.subject import subject
     from convolve.storage import describe, dumps, loads, restore
     from convolve.storage import load as load_file
     from convolve.storage import save as save_file
@@ -55,7 +56,7 @@ else:  # what predictions do not need
     Framed = Deferred("convolve.page.opening:Framed")
     in_notebook = Deferred("convolve.page.opening:in_notebook")
     open_page = Deferred("convolve.page.opening:open_page")
-    subject = Deferred("convolve.page.opening:subject")
+    subject = Deferred("convolve.page.subject:subject")
     write_page = Deferred("convolve.page.opening:write_page")
     describe = Deferred("convolve.storage:describe")
     dumps = Deferred("convolve.storage:dumps")
@@ -227,15 +228,7 @@ class Model:
         """
         if augment:
             return self._averaged(x, batch_size, augment, targets or ("classes" if self.classes else "values"))
-        network = self.network
-        names = [port.name for port in network.ports]
-        given = x if isinstance(x, Mapping) else {names[0]: x}
-        if sorted(given) != sorted(names):
-            raise ShapeError(
-                f"expected an array for each of {', '.join(names)}. Received: {', '.join(map(str, given))}"
-            )
-        ports = [(port, given[port.name]) for port in network.ports]
-        arrays = [as_rows(array, network.sample(port, _shape(array))) for port, array in ports]
+        network, arrays = self.network, self._given(x)
         size = self._batch(arrays[0], batch_size)
         count = len(arrays[0])
         if count <= size:
@@ -244,6 +237,18 @@ class Model:
             parts = [network.predict(*(batch(a, i, i + size) for a in arrays)) for i in range(0, count, size)]
             made = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return next(iter(made.values())) if len(made) == 1 else made
+
+    def _given(self, x: Any) -> list[Rows]:
+        """Samples for each of the net's inputs: x alone, or a dict of arrays by name."""
+        network = self.network
+        names = [port.name for port in network.ports]
+        given = x if isinstance(x, Mapping) else {names[0]: x}
+        if sorted(given) != sorted(names):
+            raise ShapeError(
+                f"expected an array for each of {', '.join(names)}. Received: {', '.join(map(str, given))}"
+            )
+        ports = [(port, given[port.name]) for port in network.ports]
+        return [as_rows(array, network.sample(port, _shape(array))) for port, array in ports]
 
     def _averaged(
         self, x: Any, batch_size: int | None, augment: Sequence[Augmentation], kind: losses.Targets
@@ -357,8 +362,11 @@ class Model:
         return canonical(y, (count, *self.output_shape))
 
     def trace(self, x: Any) -> dict[str, np.ndarray]:
-        """Every layer's activation for x, by name: unfused and direct, each equal to its definition."""
-        return self.network.trace(as_images(x, self.input_shape))
+        """Every layer's activation for x, by name: unfused and direct, each equal to its definition.
+
+        x is as `predict` takes it, in memory.
+        """
+        return self.network.trace(*(batch(rows, 0, len(rows)) for rows in self._given(x)))
 
     def pixel(self, x: Any, layer: str, position: Sequence[int]) -> Pixel:
         """What one value of a layer is made of, number by number. Prints itself.
@@ -556,15 +564,28 @@ class Model:
     # for images, for other classes
 
     def channels_last(self) -> Model:
-        """A model with the same arrays that takes images (n, height, width, channels), as data sets hold them.
+        """A model with the same arrays that takes signals, images and volumes channels last, as data sets hold them.
 
         Nets of ONNX files take them channels first, as a rule; other models come back as they are.
         """
-        net = self.net.channels_last() if isinstance(self.net, Imported) else self.net
-        if net is self.net:
+        if not isinstance(self.net, Imported) or (net := self.net.channels_last()) is self.net:
             return self
         bound = self.network.bound
-        return self._as(net, None if bound is None else (*bound[1:], bound[0]), self.network.arrays())
+        if bound is not None and net.inputs[0] != self.net.inputs[0]:
+            bound = (*bound[1:], bound[0])
+        return self._as(net, bound, self.network.arrays())
+
+    def closed(self, shapes: Mapping[str, Shape]) -> Model:
+        """A model with the same arrays and sizes for all that the inputs of an ONNX file leave open.
+
+        Args:
+            shapes: of samples, by the input's name; what they do not say becomes some size that suits the net.
+
+        Raises:
+            ShapeError: a sample does not fit its input, or no size suits.
+        """
+        network = self.network.closed(shapes)
+        return self if network is self.network else self._of(network)
 
     def behind(self, *layers: Layer, input_shape: Shape) -> Model:
         """A model of some layers without arrays, a Normalize say, and then this net, whose names begin with "net."."""
@@ -576,9 +597,12 @@ class Model:
 
     def _as(self, net: Layer, input_shape: Shape | None, arrays: Mapping[str, np.ndarray]) -> Model:
         """Another net with the settings of this model."""
+        return self._of(Network(net, input_shape, 0, self._threads, arrays, self.exact))
+
+    def _of(self, network: Network) -> Model:
         made = Model.__new__(Model)
         made.exact, made._threads, made.classes = self.exact, self._threads, self.classes
-        made.network = Network(net, input_shape, 0, self._threads, arrays, self.exact)
+        made.network = network
         return made
 
     def replace_head(self, classes: int | Sequence[str], seed: int = 0) -> str:

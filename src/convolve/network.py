@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -269,6 +270,30 @@ class Network:
         """The shape of one sample of the first input."""
         return sample_shape(self.ports[0])
 
+    def closed(self, given: Mapping[str, Shape]) -> Network:
+        """This network with sizes for all that its inputs leave open: of samples `given` by name, or some that suit it.
+
+        Raises:
+            ShapeError: a sample does not fit its input, or no size suits.
+        """
+        words: dict[str, int] = {}
+        for port in self.ports:
+            sizes = self.sample(port, (1, *given[port.name])) if port.name in given else ()
+            words |= {n: m for n, m in zip(port.shape[1:], sizes, strict=False) if isinstance(n, str)}
+        left = {n for port in self.ports for n in port.shape[1:] if isinstance(n, str)} - set(words)
+        if not words and not left:
+            return self
+        imported: Any = self.net  # no other net leaves sizes open
+        failed: ShapeError | None = None
+        for size in TRIALS if left else (0,):
+            ports = tuple(port.sized(words | dict.fromkeys(left, size)) for port in self.ports)
+            try:
+                return Network(replace(imported, inputs=ports), None, 0, self.threads, self.arrays(), self.exact)
+            except ShapeError as error:
+                failed = failed or error
+        assert failed is not None
+        raise failed
+
     def sample(self, port: Port, given: Shape) -> Shape:
         """The shape of one sample of an input: where some sizes are known only now, those of the `given` array."""
         sizes = port.shape[1:]
@@ -345,13 +370,17 @@ class Network:
 
     def predict(self, *inputs: np.ndarray) -> dict[str, np.ndarray]:
         """The net's outputs by name for inputs (n, ...) of float32 or uint8, contiguous."""
-        pairs = list(zip(inputs, self.ports, strict=True))
-        feeds = tuple(Feed.of(x, port) for x, port in pairs)
+        feeds, arrays = self._fed(inputs)
         executable = self.prediction(feeds)
-        arrays = {f"x{i or ''}": x for i, (x, port) in enumerate(pairs) if not port.fixed}
         made = self.run(executable, arrays, tuple(executable.program.outputs))
         made |= self._known.get(("predict", feeds), {})
         return made | {name: made[name].astype(dtype) for name, dtype in self.types.items()}
+
+    def _fed(self, inputs: Sequence[np.ndarray]) -> tuple[tuple[Feed, ...], dict[str, np.ndarray]]:
+        """What a program depends on of these inputs, and what it is given of them when it runs."""
+        pairs = list(zip(inputs, self.ports, strict=True))
+        arrays = {f"x{i or ''}": x for i, (x, port) in enumerate(pairs) if not port.fixed}
+        return tuple(Feed.of(x, port) for x, port in pairs), arrays
 
     def prediction(self, feeds: tuple[Feed, ...]) -> Executable:
         """The program that computes the outputs for inputs of these shapes and types."""
@@ -365,16 +394,16 @@ class Network:
 
         return self.executable(("predict", feeds), build)
 
-    def trace(self, x: np.ndarray) -> dict[str, np.ndarray]:
+    def trace(self, *inputs: np.ndarray) -> dict[str, np.ndarray]:
         """Every layer's output for a batch, from a program that fuses nothing and computes convolutions directly."""
-        dtype = "u1" if x.dtype == np.uint8 else "f4"
+        feeds, arrays = self._fed(inputs)
 
         def build() -> Graph:
-            rows = self.forward(len(x), dtype).construction.rows
+            rows = self.on(feeds).construction.rows
             return Graph({row.path: row.output for row in rows})
 
-        executable = self.executable(("trace", len(x), dtype), build, fused=False)
-        return self.run(executable, {"x": x}, tuple(executable.program.outputs))
+        executable = self.executable(("trace", feeds), build, fused=False)
+        return self.run(executable, arrays, tuple(executable.program.outputs))
 
 
 class View(MutableMapping[str, np.ndarray]):

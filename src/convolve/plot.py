@@ -461,7 +461,7 @@ def _source(traced: Traced, made: Made) -> np.ndarray | None:
     """What is read, (*spatial, channels), where it is one layer's result as it is."""
     if len(made.sources) != 1:
         return None
-    found = traced.results[made.sources[0]] if made.sources[0] else traced.x
+    found = traced.given[made.sources[0]] if made.sources[0] in traced.given else traced.results[made.sources[0]]
     rank = made.places.shape[-1] if isinstance(made, (Products, Pooled)) else 0
     if not made.sources[0] and traced.anatomy.channels_first:
         found = np.moveaxis(found, 1, -1)

@@ -13,13 +13,16 @@ import numpy as np
 import pytest
 
 from convolve import Model, datasets, optim, zoo
-from convolve.page.opening import subject
-from convolve.page.session import Subject
+from convolve.page.subject import Subject, subject
 
 # Where CI sets this, a test that would be skipped fails.
 NEEDED = os.environ.get("CONVOLVE_NEEDS_BROWSER") == "1"
 CHROMIUM = os.environ.get("CONVOLVE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-MISSING = [name for name in ("playwright", "starlette", "uvicorn", "websockets") if not importlib.util.find_spec(name)]
+MISSING = [
+    name
+    for name in ("playwright", "starlette", "uvicorn", "websockets", "onnx", "ipykernel", "nbclient")
+    if not importlib.util.find_spec(name)
+]
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -114,7 +117,7 @@ def lenet5_page(serve: Callable[[Subject], str], lenet5: Subject) -> str:
     return serve(lenet5)
 
 
-def made_up(model: Model, title: str, seed: int = 0, count: int = 2) -> Subject:
+def made_up(model: Model, title: str, seed: int = 0, count: int = 2, **more: Any) -> Subject:
     """A model with random samples of bytes."""
     samples = np.random.default_rng(seed).integers(0, 256, (count, *model.input_shape), dtype=np.uint8)
-    return subject(model.network, title, model.classes, samples)
+    return subject(model.network, title, model.classes, samples, **more)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper, save
 from playwright.sync_api import expect
 
 from browser.conftest import made_up
@@ -32,10 +33,13 @@ from convolve import (
     from_onnx,
     zoo,
 )
-from convolve.page.opening import subject, write_page
-from convolve.page.session import Subject
-from convolve.view.excitation import measure
-from convolve.view.filters import compare, filters
+from convolve.page.opening import write_page
+from convolve.page.subject import Subject, subject
+from convolve.page.watch import Moment, Watched
+from convolve.view.anatomy import Anatomy
+from convolve.view.excitation import beside, measure
+from convolve.view.filters import compare, filters, with_filters
+from convolve.view.pixel import Traced
 from convolve.view.saliency import occlusion
 
 BYTES = Normalize(0.0, 255.0, name="normalize")
@@ -50,6 +54,47 @@ def residual() -> Model:
 def imported(tmp_path: Path) -> Model:
     net = Sequential(BYTES, Conv(4, 3), ReLU(), MaxPool(2), Conv(6, 3, stride=2), Sigmoid(), Flatten(), Dense(3))
     Model(net, (12, 12, 1)).export_onnx(tmp_path / "net.onnx")
+    return from_onnx(tmp_path / "net.onnx").channels_last()
+
+
+def weights(*shape: int) -> np.ndarray:
+    return np.random.default_rng(shape).standard_normal(shape).astype(np.float32) * np.float32(0.3)
+
+
+def several(tmp_path: Path) -> Model:
+    """Two inputs that meet."""
+    arrays = {"w1": weights(6, 3, 3, 3), "w2": weights(6, 1, 5, 5), "w3": weights(4, 12)}
+    nodes = [
+        helper.make_node("Conv", ["photo", "w1"], ["a"], "/encoder/photo/Conv", pads=[1] * 4),
+        helper.make_node("Conv", ["mask", "w2"], ["b"], "/encoder/mask/Conv", pads=[2] * 4),
+        helper.make_node("Concat", ["a", "b"], ["c"], "join", axis=1),
+        helper.make_node("GlobalAveragePool", ["c"], ["g"], "mean"),
+        helper.make_node("Flatten", ["g"], ["f"], "flat"),
+        helper.make_node("Gemm", ["f", "w3"], ["y"], "head", transB=1),
+    ]
+    return written(tmp_path, nodes, {"photo": ("n", 3, 9, 12), "mask": ("n", 1, 9, 12)}, 4, arrays)
+
+
+def open_sizes(tmp_path: Path) -> Model:
+    """A net for pictures of any size, of a thousand classes without names, with a layer of a long name."""
+    arrays = {"w1": weights(6, 3, 3, 3), "w2": weights(1000, 6)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"], "/the_encoder/of/a_rather/long_name/Conv_17", pads=[1] * 4),
+        helper.make_node("GlobalAveragePool", ["a"], ["g"], "mean"),
+        helper.make_node("Flatten", ["g"], ["f"], "flat"),
+        helper.make_node("Gemm", ["f", "w2"], ["y"], "head", transB=1),
+    ]
+    return written(tmp_path, nodes, {"x": ("n", 3, "height", "width")}, 1000, arrays)
+
+
+def written(
+    tmp_path: Path, nodes: list[Any], inputs: dict[str, Any], classes: int, arrays: dict[str, np.ndarray]
+) -> Model:
+    given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()]
+    made = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ("n", classes))]
+    kept = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    graph = helper.make_graph(nodes, "net", given, made, kept)
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), tmp_path / "net.onnx")
     return from_onnx(tmp_path / "net.onnx").channels_last()
 
 
@@ -70,22 +115,88 @@ def volumes() -> Model:
 NETS: dict[str, Callable[[Path], Model]] = {
     "residual": lambda _: residual(),
     "onnx": imported,
+    "several inputs": several,
+    "open sizes": open_sizes,
     "signals": lambda _: signals(),
     "volumes": lambda _: volumes(),
 }
 
 
+def epochs(layer: str, weight: np.ndarray, shape: tuple[int, ...]) -> Watched:
+    """A training of two epochs, as `convolve train --look` notes it."""
+    pictures = np.zeros((1, *(min(n, 48) for n in shape[-3:])), np.float32)
+    moments = [Moment({"loss": 2.0 - k, "validation_loss": 2.5 - k}, weight, pictures, ((0, 1),)) for k in range(2)]
+    return Watched(layer, moments, [(0.5, 2.0), (1.5, 1.0)])
+
+
 @pytest.mark.parametrize("name", NETS)
-def test_any_value_of_any_net_adds_up(
+def test_each_view_shows_any_net(
     name: str, visit: Callable[..., Any], serve: Callable[[Subject], str], tmp_path: Path
 ) -> None:
-    shown = made_up(NETS[name](tmp_path), name)
+    model = NETS[name](tmp_path)
+    layer = with_filters(Anatomy(model.network.closed({})))[0]
+    weight = filters(model.network.closed({}), layer).weights
+    drawn = model.network.closed({}).input_shape
+    watched = epochs(layer, weight, drawn)
+    if name in ("several inputs", "open sizes"):
+        shown = subject(model.network, name, model.classes, watched=watched)
+    else:
+        shown = made_up(model, name, watched=watched)
     page = visit(serve(shown))
+    # the net, and the training
+    assert page.locator("#strip .card").count() == len(shown.nodes)
+    expect(page.locator("#training .forming .filters, #training .forming canvas").first).to_be_visible()
+    page.locator("#epoch").fill("0")
+    expect(page.locator("#training output")).to_have_text("1 of 2")
+    # the answer, and where it comes from
+    expect(page.locator("#answer .best")).to_have_count(1)
+    page.select_option("#heat", "occlusion")
+    expect(page.locator("canvas.heat:visible")).to_have_count(1)
+    # what filters look for
+    if len(shown.samples) > 1:
+        place = next(i for i, node in enumerate(shown.nodes) if node.path in shown.filtered and len(node.shape) > 1)
+        page.click(f'[data-node="{place}"] .open')
+        page.click("#measure")
+        expect(page.locator(".excitation")).to_have_count(min(12, shown.nodes[place].shape[-1]))
+    # each layer, and a value of it
     for place, node in enumerate(shown.nodes):
         page.click(f'[data-node="{place}"] .open')
         expect(page.locator("#layer-head")).to_have_text(node.path)
         expect(page.locator("#pixel-head")).to_contain_text(f"One value: {node.path},")
         expect(page.locator("#verdict-line")).to_have_class("verdict-line equal")
+        maps = min(64, node.shape[-1]) if len(node.shape) > 1 else 1
+        expect(page.locator(".map-card")).to_have_count(maps)
+
+
+def test_of_several_inputs_one_is_drawn(
+    visit: Callable[..., Any], serve: Callable[[Subject], str], tmp_path: Path
+) -> None:
+    model = several(tmp_path)
+    given = {
+        "photo_image": np.full((9, 12, 3), 0.5, np.float32),
+        "mask_image": np.arange(108, dtype=np.float32).reshape(9, 12, 1),
+    }
+    page = visit(serve(subject(model.network, "two", None, given)))
+    assert page.locator("#input option").all_text_contents() == ["photo_image", "mask_image"]
+    page.select_option("#input", "1")
+    page.click('[data-node="3"] .open')
+    expect(page.locator("#pixel .read figcaption")).to_have_text("channel 0 of mask_image")
+    grey = "c => Array.from(c.getContext('2d').getImageData(0, 0, 12, 9).data).filter((_, i) => i % 4 === 0)"
+    assert page.eval_on_selector("#picture-canvas-1", grey) == [round(255 * i / 107) for i in range(108)]
+    page.select_option("#heat-1", "occlusion")
+    expect(page.locator("canvas.heat:visible")).to_have_count(1)
+    np.save(tmp_path / "mask.npy", np.zeros((9, 12), np.uint8))
+    page.set_input_files("#file", tmp_path / "mask.npy")
+    expect(page.locator("#total")).to_have_attribute("data-value", "0")
+
+
+def test_sizes_that_a_net_leaves_open_are_said(
+    visit: Callable[..., Any], serve: Callable[[Subject], str], tmp_path: Path
+) -> None:
+    network = open_sizes(tmp_path).network
+    for x, size in ((None, "224 \u00d7 224"), (np.zeros((40, 56, 3), np.uint8), "40 \u00d7 56")):
+        page = visit(serve(subject(network, "open", None, x)))
+        expect(page.locator("#note")).to_have_text(f"The net takes other sizes, too; here it takes {size} \u00d7 3.")
 
 
 def test_branches_lie_beside_each_other(visit: Callable[..., Any], serve: Callable[[Subject], str]) -> None:
@@ -257,6 +368,15 @@ def test_a_phone_shows_all_of_it(visit: Callable[..., Any], lenet5_page: str, sc
     assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
+def test_it_is_readable_at_twice_the_size(visit: Callable[..., Any], lenet5_page: str) -> None:
+    page = visit(lenet5_page, viewport={"width": 640, "height": 400}, device_scale_factor=2)
+    page.click('[data-node="4"] .open')
+    expect(page.locator("#pixel-head")).to_contain_text("conv2")
+    assert page.evaluate("document.documentElement.scrollWidth") == 640
+    cut = """all => all.filter(e => e.scrollWidth > e.clientWidth + 1 && !e.title).map(e => e.outerHTML)"""
+    assert page.eval_on_selector_all("h1, h2, p, button, label, figcaption, li", cut) == []
+
+
 def test_a_bad_file_is_answered_on_the_page(visit: Callable[..., Any], lenet5_page: str, tmp_path: Path) -> None:
     page = visit(lenet5_page)
     (tmp_path / "letter.png").write_text("Dear page")
@@ -284,6 +404,42 @@ def test_a_file_holds_it_all_offline(
     page.select_option("#heat", "grad_cam")
     expect(page.locator("canvas.heat")).to_be_visible()
     assert "://" not in (tmp_path / "net.html").read_text()
+    page.click('[data-node="4"] .open')
+    page.locator('.map-card[data-channel="9"]').click()
+    page.locator("#slide").fill("37")  # any value of any map, not those alone that were asked for beforehand
+    expect(page.locator("#pixel-head")).to_have_text("One value: conv2, map 9 at 3, 7")
+    made = Traced(lenet5.network, lenet5.samples[:1]).pixel("conv2", (3, 7, 9)).made
+    assert float(page.get_attribute("#total", "data-value")) == pytest.approx(made.total, rel=1e-12)
+    shown = numbers(page, ".channel:nth-child(3) .kernel:first-of-type")
+    assert np.array_equal(shown.astype(np.float32), made.patch[..., 2].ravel())
+
+
+def test_a_file_holds_slices_measurements_and_the_other_checkpoint(visit: Callable[..., Any], tmp_path: Path) -> None:
+    model, later = volumes(), volumes()
+    later.network["parameter:conv1.weight"] = later.network["parameter:conv1.weight"] * np.float32(2)
+    shown = made_up(model, "volumes", other=later.network, other_title="later", file=tmp_path / "model.safetensors")
+    *_, found = measure(shown.network, "conv1", shown.samples)
+    found.save(beside(tmp_path / "model.safetensors", "conv1"))
+    write_page(shown, tmp_path / "net.html")
+    page = visit((tmp_path / "net.html").as_uri(), offline=True)
+    traced = model.trace(shown.samples[:1])
+    for place, node in enumerate(shown.nodes[:5]):
+        if node.kind == "LayerNorm":  # not every value of it is in the file
+            continue
+        page.click(f'[data-node="{place}"] .open')
+        page.locator(".map-card").last.click()
+        channel = node.shape[-1] - 1
+        for depth in (0, 7):
+            page.locator(".slider input").fill(str(depth))
+            at = [round(depth / 7 * (node.shape[0] - 1)), 2, 1]
+            page.locator("#slide").fill(str(2 * node.shape[2] + 1))
+            expect(page.locator("#pixel-head")).to_have_text(
+                f"One value: {node.path}, map {channel} at {', '.join(map(str, at))}"
+            )
+            expect(page.locator("#verdict-line")).to_have_class("verdict-line equal")
+            assert float(page.get_attribute("#verdict-line", "data-traced")) == traced[node.path][(0, *at, channel)]
+        expect(page.locator(".excitation:visible")).to_have_count(4 if node.path == "conv1" else 0)
+        expect(page.locator(".pair:visible")).to_have_count(4 if node.path == "conv1" else 0)
 
 
 def test_a_large_net_fits_into_a_file(visit: Callable[..., Any], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import http.client
 import io
 import socket
 import threading
+import wave
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -18,9 +19,10 @@ from websockets.sync.client import connect
 
 from convolve import Conv, Dense, Flatten, Model, Sequential
 from convolve.page.message import Message
-from convolve.page.opening import subject
 from convolve.page.server import MOST_MESSAGE, Serving
-from convolve.page.session import MOST_UPLOADED, Session, Subject
+from convolve.page.session import Session
+from convolve.page.subject import Subject, subject
+from convolve.page.upload import MOST_UPLOADED
 
 
 @pytest.fixture(scope="module")
@@ -179,11 +181,11 @@ def array(values: Any) -> bytes:
         (encoded((20_000, 20_000)), "pixels"),
         (bytes(MOST_UPLOADED + 1), "16 MB"),
         (array(np.zeros((9, 9))), "shape"),
-        (array(np.array([print], object)), "Received: object"),
+        (array(np.array([print], object)), "Objects"),
         (array(np.full((8, 8, 1), np.nan)), "NaN"),
         (array(np.full((8, 8, 1), -1)), "0 to 255"),
-        (array(np.zeros((8, 8, 1)))[:100], "NumPy"),
-        (b"\x93NUMPY\x01\x00", "NumPy"),
+        (array(np.zeros((8, 8, 1)))[:100], "damaged"),
+        (b"\x93NUMPY\x01\x00", "plain array"),
     ],
     ids=["text", "cut", "bomb", "large", "shape", "pickle", "nan", "negative", "cut array", "magic alone"],
 )
@@ -198,7 +200,27 @@ def test_files_become_the_picture(small: Subject) -> None:
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG")
     for content in (file.getvalue(), array(picture.astype(np.int64))):
-        assert np.array_equal(uploaded(small, content).arrays["picture"][..., 0], picture)
+        assert np.array_equal(uploaded(small, content).arrays["picture0"][..., 0], picture)
+
+
+def test_sounds_and_volumes_become_the_picture() -> None:
+    tone = (20_000 * np.sin(np.arange(60) / 3)).astype("<i2")
+    file = io.BytesIO()
+    with wave.open(file, "wb") as sound:
+        sound.setparams((1, 2, 8000, len(tone), "NONE", ""))
+        sound.writeframes(tone.tobytes())
+    net = Sequential(Conv(2, 3), Flatten(), Dense(2))
+    heard = np.zeros((1, 50, 1), np.float32)
+    heard[0, 0] = 1
+    for samples in (heard, None):  # of floats, or made up and in bytes
+        shown = subject(Model(net, (50, 1)).network, "sound", None, samples)
+        found = uploaded(shown, file.getvalue()).arrays["picture0"][:, 0]
+        wanted = tone[:50] / 32768
+        assert np.allclose(found, wanted if samples is not None else 127.5 * (1 + wanted), atol=1)
+    volume = np.arange(4 * 5 * 6).reshape(4, 5, 6)
+    shown = subject(Model(net, (4, 5, 6, 1)).network, "volume")
+    assert np.array_equal(uploaded(shown, array(volume)).arrays["picture0"][..., 0], volume)
+    assert "(4, 5, 6, 1)" in uploaded(shown, file.getvalue()).header["error"]
 
 
 def test_a_port_in_use_gives_the_next(small: Subject) -> None:

@@ -15,8 +15,8 @@ from playwright.sync_api import expect
 
 from convolve import Conv, Dense, Flatten, MaxPool, Model, Normalize, ReLU, Sequential, datasets, optim
 from convolve.errors import FileError
-from convolve.page.opening import subject, write_page
-from convolve.page.session import Subject
+from convolve.page.opening import write_page
+from convolve.page.subject import Subject, subject
 from convolve.page.watch import FILE, Watch, Watched
 
 NET = Sequential(Normalize(0.0, 255.0), Conv(4, 5), ReLU(), MaxPool(4), Flatten(), Dense(10))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,27 @@ from convolve.cli.find import ONNX, Found, data_for, find_model, find_net
 from convolve.cli.output import Output
 from convolve.cli.run import CONFIG, FILTERS, METRICS, MODEL, Run
 from convolve.data import names as data_names
-from convolve.data import read_image
-from convolve.data.images import SUFFIXES
+from convolve.data.images import SUFFIXES as IMAGES
+from convolve.data.images import probe
+from convolve.data.kinds import SUFFIXES
+from convolve.data.npz import read_npy
+from convolve.data.waves import SUFFIXES as SOUNDS
+from convolve.data.waves import probe_wave
+from convolve.errors import FileError, ShapeError
+from convolve.graph import Shape
+from convolve.layers import Port
 from convolve.model import Model
-from convolve.page.opening import open_page, page_beside, subject, write_page
-from convolve.page.session import Subject
+from convolve.page.opening import open_page, page_beside, write_page
+from convolve.page.subject import Subject, said_of_sizes, subject
+from convolve.page.upload import read_sample
 from convolve.page.watch import FILE, Moment, Watch, Watched
 from convolve.source import Rows, batch
 from convolve.training.fit import Callback
 
 MOST = 1000
 """Samples of a data set that the page offers."""
+LONGEST = 512
+"""Positions along a side of a picture that says what size a net has that takes any."""
 DIGITS = (28, 28, 1)
 """What takes digits: they come with the package."""
 
@@ -44,13 +55,16 @@ def look(model: str, data: str | None, port: int, html: str | None, browser: boo
 
 def _subject(found: Found, data: str | None, output: Output) -> Subject:
     """The model with samples: those of an image file, of a data set, of its run, or digits for nets that take them."""
-    model, path = found.model, Path(found.name)
+    path = Path(found.name)
     x: Any = None
     y, source = None, ""
     other = find_model(data, images=True).model.network if data is not None and _is_model(Path(data)) else None
     beside, data = (Path(str(data)).name, None) if other else ("", data)
-    if data is not None and Path(data).suffix.lower() in SUFFIXES:
-        x, source = read_image(data, model.input_shape)[None], Path(data).name
+    file = Path(data) if data is not None and Path(data).suffix.lower() in SUFFIXES else None
+    model, note = _closed(found.model, file)
+    found = replace(found, model=model)
+    if file is not None:
+        x, source = read_sample(_contents(file), file.name, model.input_shape, found.rate)[None], file.name
     elif data := data or _its_data(found):
         dataset = data_for(model, data, output)
         test = dataset.x_test is not None
@@ -58,8 +72,53 @@ def _subject(found: Found, data: str | None, output: Output) -> Subject:
         assert x is not None
         x, y = batch(x, 0, MOST), None if y is None else np.asarray(y[:MOST])
         source = f"{dataset.name}, {'test' if test else 'training'} images"
-    file = path / MODEL if path.is_dir() else path if path.is_file() else None
-    return subject(model.network, path.name, model.classes, x, y, source, file, _training(path), other, beside)
+    return subject(
+        model.network,
+        path.name,
+        model.classes,
+        x,
+        y,
+        source,
+        file=path / MODEL if path.is_dir() else path if path.is_file() else None,
+        watched=_training(path),
+        other=other,
+        other_title=beside,
+        rate=found.rate,
+        note=note,
+    )
+
+
+def _contents(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise FileError(f"{file}: cannot be read ({error.strerror or error}). Check the name.") from error
+
+
+def _closed(model: Model, file: Path | None) -> tuple[Model, str]:
+    """The model with sizes for what it leaves open, those of a file where it can take them, and what to say of it."""
+    port = model.network.ports[0]
+    shapes: dict[str, Shape] = {}
+    if file is not None and any(isinstance(n, str) for n in port.shape[1:]):
+        shapes = {port.name: _shape_of(file, port)}
+    try:
+        made = model.closed(shapes)
+    except ShapeError:  # it takes other sizes than the file's
+        made = model.closed({})
+    return made, said_of_sizes(model.network, made.network)
+
+
+def _shape_of(file: Path, port: Port) -> Shape:
+    """The shape that a file's sample has by itself; large pictures are made smaller."""
+    suffix = file.suffix.lower()
+    if suffix in SOUNDS:
+        return probe_wave(file).length, 1
+    if suffix in IMAGES:
+        *size, grey = probe(file)
+        factor = min(1.0, LONGEST / max(size))
+        channels = port.shape[-1] if isinstance(port.shape[-1], int) else 1 if grey else 3
+        return *(max(1, round(n * factor)) for n in size), channels
+    return read_npy(file).shape
 
 
 def _is_model(path: Path) -> bool:

@@ -48,8 +48,16 @@ def read_wave(path: str | os.PathLike[str], rate: int, length: int, channels: in
     Raises:
         FileError: as `probe_wave`.
     """
-    path = Path(path)
-    header, data = _read(path)
+    return _brought_to(*_read(Path(path)), rate, length, channels)
+
+
+def decode_wave(content: bytes, length: int, channels: int, name: str, rate: int | None = None) -> NDArray[np.float32]:
+    """As `read_wave`, of a file's contents, at its own rate unless another is given; `name` is what errors call it."""
+    header, data = _parsed(content, Path(name))
+    return _brought_to(header, data, rate or header.rate, length, channels)
+
+
+def _brought_to(header: Wave, data: NDArray[np.float32], rate: int, length: int, channels: int) -> NDArray[np.float32]:
     signal = data if header.channels == channels else data.mean(1, keepdims=True, dtype=np.float32)
     signal = resample(signal, header.rate, rate)[:length]
     made = np.zeros((length, channels), np.float32)
@@ -96,6 +104,10 @@ def _read(path: Path) -> tuple[Wave, NDArray[np.float32]]:
         data = path.read_bytes()
     except OSError as error:
         raise FileError(f"{path}: cannot be read ({error.strerror or error}). Check the name.") from error
+    return _parsed(data, path)
+
+
+def _parsed(data: bytes, path: Path) -> tuple[Wave, NDArray[np.float32]]:
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
         raise FileError(f"{path}: not a WAV file: starts with {data[:4].hex(' ') or '(nothing)'}; expected RIFF.")
     chunks = _chunks(data)

@@ -89,6 +89,11 @@ class Port:
     def __str__(self) -> str:
         return f"{self.name} ({', '.join(map(str, self.shape))}) of {self.dtype}"
 
+    def sized(self, words: Mapping[str, int]) -> Port:
+        """With sizes for words behind the batch."""
+        sizes = (words.get(n, n) if isinstance(n, str) else n for n in self.shape[1:])
+        return replace(self, shape=(*self.shape[:1], *sizes))
+
 
 @dataclass(frozen=True, eq=False)
 class Symbol:

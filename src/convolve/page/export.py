@@ -7,7 +7,7 @@ import json
 import math
 import re
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,18 @@ from convolve.errors import ConvolveError
 from convolve.page.assets import IMPORTS, static
 from convolve.page.message import ALIGNED, Message
 from convolve.page.outline import Node
-from convolve.page.session import MAP, MOST_MAPS, Session, Subject
+from convolve.page.recipe import recipe
+from convolve.page.session import MAP, MOST_COMPARED, MOST_MAPS, Session
+from convolve.page.study import Study
+from convolve.page.subject import Subject
+from convolve.view.filters import ORDERS
 
 SMALL = 1_500_000
 """Activations up to which a file holds every number; of larger nets it holds pictures of some maps."""
 FEW_MAPS, SMALL_MAP = 12, 32
 """How many, and positions along each dimension of one."""
-PIXELS_BYTES = 1 << 22
-"""What the explained values of one layer may take."""
+VALUES_BYTES = 1 << 22
+"""What the explained values of a layer that has no recipe may take."""
 MOST_HEATED = 10
 """Classes up to which the file says of each where it comes from."""
 POLICY = "default-src 'none'; script-src 'unsafe-inline' data:; style-src 'unsafe-inline'; img-src data: blob:"
@@ -32,11 +36,20 @@ POLICY = "default-src 'none'; script-src 'unsafe-inline' data:; style-src 'unsaf
 START = '<script type="module">import "page/main.js";</script>'
 
 
+SAYS_SMALL = "This file works offline. It holds one picture: for another one, open the model with convolve look."
+SAYS_LARGE = (
+    "This file works offline. The net is large, so that it holds one picture and small pictures of the first "
+    f"{FEW_MAPS} maps of each layer; convolve look shows all maps, and what every value is made of."
+)
+"""What the page says of its limits."""
+
+
 def as_file(subject: Subject) -> str:
     """The page for the subject's first sample as HTML that loads nothing.
 
-    Of a net with few activations it holds all numbers, and what is behind each value of each layer's strongest map,
-    and behind the strongest value of the others; of a large one, pictures of the first maps.
+    Of a net with few activations it holds all numbers, and what is behind each of them: a recipe a layer, or the values
+    of each layer's strongest map and the strongest values of the others. Of a large one, pictures of the first maps.
+    Measurements that were kept beside the model are in it, and the other checkpoint's filters.
     """
     files = {name: content.decode() for name, content in static().items()}
     modules = {
@@ -44,7 +57,7 @@ def as_file(subject: Subject) -> str:
         for name, text in files.items()
         if name.endswith(".js")
     }
-    data = b64encode(gzip.compress(b"".join(_recorded(subject)), 6, mtime=0)).decode()
+    data = b64encode(gzip.compress(b"".join(_Recording(subject).answers()), 6, mtime=0)).decode()
     page = files["index.html"]
     page = page.replace(
         "<meta charset", f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n<meta charset'
@@ -56,72 +69,99 @@ def as_file(subject: Subject) -> str:
     return page.replace("</body>", start)
 
 
-def _recorded(subject: Subject) -> Iterator[bytes]:
+class _Recording:
     """Answers, each behind its length and aligned; in their headers stands what was asked."""
-    session = Session(subject)
 
-    def told(header: dict[str, Any], key: dict[str, Any] | None = None) -> bytes:
-        answer = session.answer(Message(header))
+    def __init__(self, subject: Subject) -> None:
+        self._subject, self._session = subject, Session(subject)
+        self._large = sum(math.prod(node.shape) for node in subject.nodes) > SMALL
+
+    def answers(self) -> Iterator[bytes]:
+        """All of them. What is asked without a depth is answered for whole volumes."""
+        subject = self._subject
+        note = " ".join(filter(None, (subject.note, SAYS_LARGE if self._large else SAYS_SMALL)))
+        yield self._packed({"ask": "net"}, Message(subject.outline | {"ask": "net", "note": note}))
+        yield self._told({"ask": "look", "sample": 0})
+        yield self._told({"ask": "samples", "from": 0}, {"most": 1})
+        if subject.watched is not None:
+            yield self._told({"ask": "training"})
+            for epoch in range(len(subject.watched.moments)):
+                yield self._told({"ask": "moment", "epoch": epoch})
+        for place, node in enumerate(subject.nodes):
+            yield self._told({"ask": "thumbnails", "nodes": [place]})
+            yield from self._layer(place, node)
+            if not self._large:
+                yield from self._values(place, node)
+        yield from self._heats()
+
+    def _told(self, asked: dict[str, Any], limits: Mapping[str, Any] | None = None) -> bytes:
+        """The answer to what the page will ask, kept within limits that it does not know of."""
+        answer = self._session.answer(Message(asked | dict(limits or {})))
         if "error" in answer.header:
             raise ConvolveError(answer.header["error"])
-        asked = json.dumps(key or header, sort_keys=True, separators=(",", ":"))
-        data = Message(answer.header | {"asked": asked}, answer.arrays).pack()
+        return self._packed(asked, answer)
+
+    def _packed(self, asked: dict[str, Any], answer: Message) -> bytes:
+        key = json.dumps(asked, sort_keys=True, separators=(",", ":"))
+        data = Message(answer.header | {"asked": key}, answer.arrays).pack()
         data += bytes(-len(data) % ALIGNED)
         return len(data).to_bytes(ALIGNED, "little") + data
 
-    sizes = sum(math.prod(node.shape) for node in subject.nodes)
-    large = sizes > SMALL
-    yield told({"ask": "net"})
-    yield told({"ask": "look", "sample": 0})
-    yield told({"ask": "samples", "from": 0, "most": 1}, {"ask": "samples", "from": 0})
-    if subject.watched is not None:
-        yield told({"ask": "training"})
-        for epoch in range(len(subject.watched.moments)):
-            yield told({"ask": "moment", "epoch": epoch})
-    for place, node in enumerate(subject.nodes):
-        yield told({"ask": "thumbnails", "nodes": [place], "depth": 0.5})
-        yield from _layers(told, place, large)
-        if not large:
-            yield from _values(told, session, place, node)
-    classes = subject.network.output_shape[-1] if len(subject.network.output_shape) == 1 else 0
-    best = session.answer(Message({"ask": "look", "sample": 0})).header.get("best", 0)
-    for target in range(classes) if classes <= MOST_HEATED and not large else (best,):
-        for method in ("grad_cam", "occlusion"):
-            try:
-                yield told({"ask": "heat", "method": method, "target": target})
-            except ConvolveError:  # there is none of a net without positions
-                continue
+    def _layer(self, place: int, node: Node) -> Iterator[bytes]:
+        """A layer's maps and filters in each order, beside another checkpoint's, and what excites them."""
+        size = {"most": FEW_MAPS, "size": SMALL_MAP} if self._large else {"most": MOST_MAPS, "size": MAP}
+        for order in ("index",) if self._large else ORDERS:
+            yield self._told({"ask": "layer", "node": place, "from": 0, "order": order}, size)
+        if node.path in self._subject.changes:
+            count = 1 if self._large else node.shape[-1]
+            for start in range(0, count, MOST_COMPARED):
+                yield self._told({"ask": "compare", "node": place, "from": start})
+        if node.path in self._subject.filtered and (found := self._subject.studies.kept(node.path)) is not None:
+            shown = list(range(min(node.shape[-1], FEW_MAPS if self._large else MOST_MAPS)))
+            yield self._packed(
+                {"ask": "excitation", "node": place}, self._session.excited(place, Study.whole(found), shown)
+            )
+
+    def _values(self, place: int, node: Node) -> Iterator[bytes]:
+        """Every map, and what is behind each value; or behind all of the strongest map, and the strongest of others."""
+        maps = self._session.maps(node, {})
+        for channel in range(maps.shape[-1]):
+            yield self._told({"ask": "map", "node": place, "channel": channel})
+        known = recipe(self._session.traced, node)
+        if known is not None:
+            header = known.header | {"ask": "recipe", "node": place}
+            yield self._packed({"ask": "recipe", "node": place}, Message(header, known.arrays))
+            return
+        room = VALUES_BYTES
+        for position in _positions(node, self._session.traced.results[node.path][0]):
+            made = self._told({"ask": "pixel", "node": place, "position": position})
+            room -= len(made)
+            if room < 0:
+                break
+            yield made
+
+    def _heats(self) -> Iterator[bytes]:
+        """Where an answer comes from: of each class of a few, or of the answer."""
+        network = self._subject.network
+        classes = network.output_shape[-1] if len(network.output_shape) == 1 else 0
+        best = self._session.answer(Message({"ask": "look", "sample": 0})).header.get("best", 0)
+        for number in range(len(self._subject.given)):
+            which = {"input": number} if number else {}
+            for target in range(classes) if classes <= MOST_HEATED and not self._large else (best,):
+                for method in ("grad_cam", "occlusion"):
+                    try:
+                        yield self._told({"ask": "heat", "method": method, "target": target} | which)
+                    except ConvolveError:  # there is none of a net without positions
+                        continue
 
 
-def _layers(told: Any, place: int, large: bool) -> Iterator[bytes]:
-    key = {"ask": "layer", "node": place, "from": 0, "depth": 0.5}
-    size = {"most": FEW_MAPS, "size": SMALL_MAP} if large else {"most": MOST_MAPS, "size": MAP}
-    for order in ("index",) if large else ("index", "strength", "similarity"):
-        yield told(key | size | {"order": order}, key | {"order": order})
-
-
-def _values(told: Any, session: Session, place: int, node: Node) -> Iterator[bytes]:
-    """Every map, and what is behind values: all of the strongest map, the strongest of all others."""
-    maps = session.maps(node, {"depth": 0.5})
-    strongest = int(np.nanmean(np.abs(maps).reshape(-1, maps.shape[-1]), 0).argmax())
-    for channel in range(maps.shape[-1]):
-        yield told({"ask": "map", "node": place, "channel": channel, "depth": 0.5})
-    room = PIXELS_BYTES
-    for position in _positions(node, maps, strongest):
-        made = told({"ask": "pixel", "node": place, "position": position})
-        room -= len(made)
-        if room < 0:
-            break
-        yield made
-
-
-def _positions(node: Node, maps: np.ndarray, strongest: int) -> Iterator[list[int]]:
+def _positions(node: Node, values: np.ndarray) -> Iterator[list[int]]:
     if len(node.shape) == 1:
         yield from ([unit] for unit in range(node.shape[0]))
         return
-    outer = [int(0.5 * (n - 1) + 0.5) for n in node.shape[:-3]]
-    inner = maps.shape[:-1]
-    for channel in range(maps.shape[-1]):
-        best = np.unravel_index(int(np.nanargmax(maps[..., channel])), inner)
-        yield [*outer, *map(int, best), channel]
-    yield from ([*outer, *at, strongest] for at in np.ndindex(inner))
+    spatial = node.shape[:-1]
+    flat = values.reshape(-1, node.shape[-1])
+    for channel, best in enumerate(flat.argmax(0)):
+        yield [*map(int, np.unravel_index(int(best), spatial)), channel]
+    strongest = int(np.abs(flat).mean(0).argmax())
+    yield from ([*at, strongest] for at in np.ndindex(spatial))

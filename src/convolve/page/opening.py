@@ -1,4 +1,4 @@
-"""A subject for the page, and the page opened in a browser."""
+"""The page opened in a browser, written to a file, or put into a notebook."""
 
 from __future__ import annotations
 
@@ -7,73 +7,18 @@ import math
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
-
-from convolve.data.arrays import as_images, as_labels
 from convolve.errors import ConvolveError
-from convolve.graph import Shape
-from convolve.network import Network
 from convolve.page import PORT
 from convolve.page.export import as_file
-from convolve.page.session import Subject
-from convolve.page.watch import Watched
+from convolve.page.subject import Subject
 from convolve.storage import write
-
-MADE_UP = "A picture made up for the page"
-"""Where a sample is from that nobody gave."""
-
-
-def subject(
-    network: Network,
-    title: str,
-    classes: Sequence[str] | None = None,
-    x: object = None,
-    y: object = None,
-    source: str = "",
-    file: Path | None = None,
-    watched: Watched | None = None,
-    other: Network | None = None,
-    other_title: str = "",
-) -> Subject:
-    """What is looked into: a network, and samples (one alone, or a batch) with their labels.
-
-    Raises:
-        ConvolveError: the net takes several inputs.
-        ShapeError, DataError: the samples do not suit it.
-    """
-    if len(network.ports) != 1:
-        names = ", ".join(port.name for port in network.ports)
-        raise ConvolveError(f"{title}: the page shows nets with one input. This one takes {names}")
-    shape = network.input_shape
-    named = tuple(classes) if classes is not None else None
-    labels = None
-    if x is None:
-        samples, source = stand_in(shape), source or MADE_UP
-    else:
-        given = np.asarray(x)
-        samples = as_images(given[None] if given.shape in (shape, shape[:-1]) else given, shape)
-        labels = None if y is None else as_labels(np.atleast_1d(np.asarray(y)), len(samples), 1 << 16)
-    return Subject(network, title, named, samples, labels, source, file, watched, other, other_title)
-
-
-def stand_in(shape: Shape) -> np.ndarray:
-    """A sample where there are none, in bytes: rings that grow finer from the middle outwards.
-
-    >>> stand_in((9, 9, 1)).shape
-    (1, 9, 9, 1)
-    """
-    axes = [np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in shape[:-1]]
-    distance = np.asarray(sum((a**2 for a in np.meshgrid(*axes, indexing="ij")), np.zeros(())))
-    tint = np.linspace(0, 1, shape[-1] + 1)[:-1]
-    rings = np.cos(2 * np.pi * (3 * distance[..., None] + tint))
-    return np.asarray(127.5 * (1 + rings), np.uint8)[None]
 
 
 def open_page(shown: Subject, port: int = PORT, browser: bool = True, said: Callable[[str], object] = print) -> None:

@@ -13,8 +13,6 @@ from convolve.network import Forward
 from convolve.ops.convolution import Convolution, InputGradient
 from convolve.view.summary import multiply_adds
 
-PICTURE = -1
-"""The place of the net's input among the nodes."""
 LONG = 24
 """Nets of more nodes are folded at first."""
 MOST_PERIOD = 12
@@ -28,7 +26,7 @@ class Node:
     kind: str
     value: Value
     inputs: tuple[int, ...]
-    """Places of the nodes whose values it takes, `PICTURE` for the net's input."""
+    """Places of the nodes whose values it takes; below 0 stand the net's inputs, the first as -1."""
     parameters: int
     multiply_adds: int
     dense: Dense | None
@@ -89,7 +87,7 @@ class Fold:
 def nodes(built: Forward) -> tuple[Node, ...]:
     """The nodes of a net that was built on one sample, each behind those it reads."""
     made: list[Node] = []
-    producer: dict[int, int] = {x.serial: PICTURE for x in built.inputs}
+    producer: dict[int, int] = {x.serial: -1 - i for i, x in enumerate(built.inputs)}
     for row in _inner_first(built.construction.rows):
         places, inside = _read(row, producer)
         producer[row.output.serial] = len(made)
@@ -207,7 +205,7 @@ def _parts(found: Sequence[Node]) -> list[tuple[int, int]]:
     last_use = list(range(len(found)))
     for i, node in enumerate(found):
         for j in node.inputs:
-            if j != PICTURE:
+            if j >= 0:
                 last_use[j] = i
     parts, first, alive = [], 0, 0
     for i in range(len(found)):

@@ -23,9 +23,12 @@ def flat(maps: np.ndarray) -> np.ndarray:
     return made.reshape(rows, columns, 1)
 
 
-def sliced(maps: np.ndarray, depth: float) -> np.ndarray:
-    """Of maps with more than two spatial dimensions (*spatial, channels) the slice at this part of the first ones."""
-    while maps.ndim > 3:
+def sliced(maps: np.ndarray, depth: float | None) -> np.ndarray:
+    """Of maps with more than two spatial dimensions (*spatial, channels) the slice at this part of the first ones.
+
+    All of them, where no depth is given.
+    """
+    while maps.ndim > 3 and depth is not None:
         maps = maps[int(depth * (len(maps) - 1) + 0.5)]
     return maps
 

@@ -12,6 +12,7 @@ import math
 import re
 import secrets
 import socket
+import threading
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -29,7 +30,9 @@ from convolve.errors import ConvolveError, DataError
 from convolve.page import PORT
 from convolve.page.assets import IMPORTS, TYPES, static
 from convolve.page.message import Message
-from convolve.page.session import MOST_UPLOADED, Session, Subject
+from convolve.page.session import Session
+from convolve.page.subject import Subject
+from convolve.page.upload import MOST_UPLOADED
 
 HOST, PORTS = "127.0.0.1", 40
 """Where the page is served: on the first of so many ports that is free."""
@@ -181,6 +184,7 @@ class Serving:
         Raises:
             ConvolveError: there is none.
         """
+        self._subject = subject
         self._listener = bound(port)
         number, token = self._listener.getsockname()[1], secrets.token_urlsafe(24)
         self.address = f"http://{HOST}:{number}/{token}/"
@@ -208,6 +212,7 @@ class Serving:
         Args:
             opened: is given the address as soon as it answers.
         """
+        threading.Thread(target=lambda: self._subject.first, daemon=True).start()  # while the browser starts
         with self._listener, suppress(KeyboardInterrupt):
             asyncio.run(self._run(opened))
 

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import io
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from convolve.data.images import decode_image
-from convolve.errors import ConvolveError, DataError, FileError
-from convolve.graph import Shape
-from convolve.network import Network
+from convolve.errors import ConvolveError, DataError
 from convolve.ops.softmax import Softmax
 from convolve.page.message import Message
-from convolve.page.outline import Node, folds, nodes
+from convolve.page.outline import Node
 from convolve.page.pictures import flat, quantised, shrunk, sliced
-from convolve.page.study import Studies
+from convolve.page.study import Study
+from convolve.page.subject import Subject
+from convolve.page.upload import drawn, sample_of
 from convolve.page.watch import Watched
-from convolve.view.anatomy import Anatomy
 from convolve.view.excitation import crop
-from convolve.view.filters import Change, Filters, compare, filters, with_filters
+from convolve.view.filters import Filters, filters
 from convolve.view.made import Shares
 from convolve.view.pixel import Traced
 from convolve.view.saliency import grad_cam, occlusion
-from convolve.view.summary import summarise
 
-MOST_UPLOADED = 16 * 1024 * 1024
-"""Bytes of a file that is dropped onto the page."""
 MOST_THUMBNAILS, THUMBNAIL = 8, 48
 """Maps of a layer that the net's view shows, and positions along each dimension of one."""
 MOST_MAPS, MAP = 64, 128
@@ -49,91 +39,6 @@ RELU, BATCH_NORM = ("ReLU", "Relu"), ("BatchNorm", "BatchNormalization")
 """What layers and operators of ONNX are called."""
 
 
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """What is looked into: a net with its arrays, and samples to look at."""
-
-    network: Network
-    title: str
-    classes: tuple[str, ...] | None = None
-    samples: np.ndarray = field(default_factory=lambda: np.empty(0))
-    """(n, *input_shape), uint8 or float32: at least one."""
-    labels: np.ndarray | None = None
-    source: str = ""
-    """Where the samples are from, in words."""
-    file: Path | None = None
-    """The model's file: what is measured of it is kept beside it."""
-    watched: Watched | None = None
-    """The training that it comes from, or is in."""
-    other: Network | None = None
-    """Another checkpoint of the same net, to compare with."""
-    other_title: str = ""
-
-    @cached_property
-    def changes(self) -> dict[str, Change]:
-        """How much the filters of each layer changed from this net to the other."""
-        return {c.layer: c for c in compare(self.network, self.other)} if self.other else {}
-
-    @cached_property
-    def studies(self) -> Studies:
-        """What is measured of its layers' filters, in the background."""
-        return Studies(self.network, self.samples, self.labels, self.file)
-
-    @cached_property
-    def anatomy(self) -> Anatomy:
-        return Anatomy(self.network)
-
-    @cached_property
-    def nodes(self) -> tuple[Node, ...]:
-        return nodes(self.anatomy.forward)
-
-    @cached_property
-    def filtered(self) -> frozenset[str]:
-        """Layers that have filters."""
-        return frozenset(with_filters(self.anatomy))
-
-    @cached_property
-    def range(self) -> tuple[float, float]:
-        """The values that count as black and as white: those of bytes, or the least and the largest of the samples."""
-        if self.samples.dtype == np.uint8:
-            return 0.0, 255.0
-        low, high = float(self.samples.min()), float(self.samples.max())
-        return (low, high) if high > low else (low, low + 1.0)
-
-    def class_name(self, number: int) -> str:
-        return self.classes[number] if self.classes else str(number)
-
-    @cached_property
-    def outline(self) -> dict[str, Any]:
-        """The net as the page draws it, in JSON."""
-        network = self.network
-        summary = summarise(network.net, network.bound)
-        rows = {row.path: row for row in summary.rows}
-        built = self.anatomy.forward
-        drawn = []
-        for node in self.nodes:
-            row = rows[node.path]
-            drawn.append(
-                node.as_dict()
-                | {"pads": row.pads, "sees": row.receptive_field}
-                | ({"winograd": False} if network.exact else {})
-            )
-        return {
-            "title": self.title,
-            "input": {"shape": network.input_shape, "range": self.range, "dtype": str(self.samples.dtype)},
-            "classes": self.classes,
-            "nodes": drawn,
-            "folds": [vars(fold) for fold in folds(self.nodes, built.construction.rows)],
-            "parameters": summary.parameters,
-            "multiply_adds": summary.multiply_adds,
-            "other": self.other_title if self.other else None,
-            "training": self.watched is not None,
-            "samples": len(self.samples),
-            "labels": None if self.labels is None else self.labels.tolist(),
-            "source": self.source,
-        }
-
-
 def _silenced(found: Sequence[Node], node: Node) -> bool:
     """Whether nothing but a ReLU (behind a norm, perhaps) reads the layer, so that a map without positives is lost."""
     place = found.index(node)
@@ -148,7 +53,8 @@ class Session:
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
-        self.picture = np.asarray(subject.samples[:1])
+        self.pictures = [np.asarray(samples[:1]) for samples in subject.given]
+        """What each input of the net is given."""
         self._traced: Traced | None = None
         self._other: Traced | None = None
         self._asked: dict[str, Callable[[Message], Message]] = {
@@ -182,7 +88,11 @@ class Session:
     def traced(self) -> Traced:
         """The activations for the picture at hand, computed when somebody asks."""
         if self._traced is None:
-            self._traced = Traced(self.subject.network, self.picture, self.subject.anatomy)
+            first = self.subject.first
+            known = first.version == self.subject.network.version and all(
+                map(np.array_equal, first.given.values(), self.pictures)
+            )
+            self._traced = first if known else Traced(self.subject.network, self.pictures, self.subject.anatomy)
         return self._traced
 
     # the whole net, and the picture
@@ -198,23 +108,28 @@ class Session:
         middle = np.stack([sliced(sample, 0.5) for sample in shown])
         return Message({"from": start}, {"pictures": self._as_bytes(shrunk(middle, THUMBNAIL))})
 
+    def _input(self, header: Mapping[str, Any]) -> int:
+        """Which of the net's inputs is meant: the first, unless the page says another."""
+        return _whole(header, "input", 0, len(self.pictures) - 1)
+
     def _look(self, message: Message) -> Message:
         """Take a sample, a drawing or a file as the picture at hand, and say what the net makes of it."""
-        header, label, said = message.header, None, ""
+        header, label = message.header, None
+        number = self._input(header)
         if "sample" in header:
-            number = _whole(header, "sample", 0, len(self.subject.samples) - 1)
-            self.picture = np.asarray(self.subject.samples[number : number + 1])
-            label = None if self.subject.labels is None else int(self.subject.labels[number])
+            sample = _whole(header, "sample", 0, len(self.subject.samples) - 1)
+            self.pictures = [np.asarray(samples[sample : sample + 1]) for samples in self.subject.given]
+            label = None if self.subject.labels is None else int(self.subject.labels[sample])
         elif "file" in message.arrays:
-            self.picture = self._uploaded(message.arrays["file"], str(header.get("name", "the file")))
+            content, name = message.arrays["file"].tobytes(), str(header.get("name", "the file"))
+            self.pictures[number] = sample_of(self.subject, number, content, name)
         elif "drawing" in message.arrays:
-            self.picture = self._drawn(message.arrays["drawing"])
+            self.pictures[number] = drawn(self.subject, number, message.arrays["drawing"])
         elif header.get("again") is not True:
             raise DataError(f"expected a sample, a drawing or a file. Received: {sorted(header)}")
         self._traced = self._other = None
-        low, high = self.subject.range
-        arrays = {"picture": self.picture[0]}
-        return Message({"label": label, "said": said, "range": (low, high)} | self._answered(), arrays)
+        arrays = {f"picture{i}": picture[0] for i, picture in enumerate(self.pictures)}
+        return Message({"label": label} | self._answered(), arrays)
 
     def _answered(self) -> dict[str, Any]:
         """The net's prediction: the most probable classes, or values."""
@@ -237,39 +152,11 @@ class Session:
         for node in self.subject.nodes:
             if node.value.serial == output:
                 return np.asarray(self.traced.results[node.path][0], np.float64)
-        return np.asarray(next(iter(self.subject.network.predict(self.picture).values()))[0], np.float64)
-
-    def _drawn(self, drawing: np.ndarray) -> np.ndarray:
-        """A drawing in bytes, brought to the range of the samples."""
-        shape = self.subject.network.input_shape
-        if drawing.dtype != np.uint8 or drawing.shape != shape:
-            raise DataError(f"expected a drawing of {shape} in bytes. Received: {drawing.dtype} of {drawing.shape}")
-        return self._in_range(drawing[None])
-
-    def _in_range(self, pictures: np.ndarray) -> np.ndarray:
-        """Bytes as the samples hold them."""
-        if self.subject.samples.dtype == np.uint8:
-            return pictures
-        low, high = self.subject.range
-        return np.asarray(low + pictures * np.float32((high - low) / 255), np.float32)
-
-    def _uploaded(self, data: np.ndarray, name: str) -> np.ndarray:
-        """A file from the page: an image, or an array in NumPy's own format.
-
-        Raises:
-            FileError, DataError, ShapeError: it is too large, damaged, of another kind or shape.
-        """
-        shape = self.subject.network.input_shape
-        content = data.tobytes()
-        if len(content) > MOST_UPLOADED:
-            raise FileError(f"{name}: has more than {MOST_UPLOADED >> 20} MB; choose a smaller file")
-        if content[:6] == b"\x93NUMPY":
-            return _array_of(content, name, shape, self.subject.samples.dtype)
-        return self._in_range(decode_image(content, shape, name)[None])
+        return np.asarray(next(iter(self.subject.network.predict(*self.pictures).values()))[0], np.float64)
 
     def _as_bytes(self, pictures: np.ndarray) -> np.ndarray:
         """Samples as bytes from black to white."""
-        low, high = self.subject.range
+        low, high = self.subject.ranges[0]
         return np.asarray(np.clip((pictures - low) * (255 / (high - low)) + 0.5, 0, 255), np.uint8)
 
     # another checkpoint
@@ -280,7 +167,7 @@ class Session:
         if self.subject.other is None:
             raise DataError("there is no other checkpoint to compare with")
         if self._other is None:
-            self._other = Traced(self.subject.other, self.picture)
+            self._other = Traced(self.subject.other, self.pictures)
         return self._other
 
     def _compare(self, message: Message) -> Message:
@@ -379,7 +266,7 @@ class Session:
             header["filter_shape"] = found.weights.shape[1:]
             silent = silent | found.dead
         arrays["silent"] = silent[chosen].astype(np.uint8)
-        arrays |= self._seen(node)
+        arrays |= self._seen(node, self._input(message.header))
         return Message(header, arrays)
 
     def _silent(self, node: Node, maps: int) -> np.ndarray:
@@ -403,17 +290,18 @@ class Session:
 
     def _heat(self, message: Message) -> Message:
         """Which part of the picture an answer comes from, from -1 (against it) to 1."""
-        network, method = self.subject.network, message.header.get("method")
+        network, method, number = self.subject.network, message.header.get("method"), self._input(message.header)
         target = _whole(message.header, "target", 0, network.output_shape[-1] - 1)
         if method == "grad_cam":
-            found = grad_cam(network, self.picture, target, anatomy=self.subject.anatomy)
+            found = grad_cam(network, self.pictures, target, anatomy=self.subject.anatomy, number=number)
         elif method == "occlusion":
-            found = occlusion(network, self.picture, target)
+            found = occlusion(network, self.pictures, target, anatomy=self.subject.anatomy, number=number)
         else:
             raise DataError(f"method: expected grad_cam or occlusion. Received: {method!r}")
         largest = float(np.abs(found.map).max())
         heat = np.asarray(found.map / (largest or 1), np.float32)
-        return Message({"method": method, "target": target, "layer": found.layer, "largest": largest}, {"heat": heat})
+        told = {"method": found.method, "target": target, "layer": found.layer, "largest": largest}
+        return Message(told, {"heat": heat})
 
     def _excitation(self, message: Message) -> Message:
         """What some filters of a layer look for, as far as it is measured; the first question begins to measure."""
@@ -425,16 +313,21 @@ class Session:
             raise DataError(f"expected a list of at most {MOST_EXCITED} filters. Received: {listed!r}")
         chosen = [_whole({"filter": f}, "filter", 0, node.shape[-1] - 1) for f in listed]
         known = self.subject.studies.begun(node.path)
-        header = {"node": message.header["node"], "filters": chosen, "part": known.part, "done": known.done}
         if known.failed:
             raise DataError(known.failed)
+        return self.excited(message.header["node"], known, chosen)
+
+    def excited(self, place: int, known: Study, chosen: Sequence[int]) -> Message:
+        """What is known of some filters of the layer at a place."""
+        header: dict[str, Any] = {"ask": "excitation", "node": place, "filters": chosen}
+        header |= {"part": known.part, "done": known.done}
         found = known.found
         if found is None or not chosen:
             return Message(header)
         crops = self._crops(
             [
                 [
-                    crop(self.subject.samples[i], found.box(f, k), self.subject.range[0])
+                    crop(self.subject.samples[i], found.box(f, k), self.subject.ranges[0][0])
                     for k, i in enumerate(found.samples[f])
                 ]
                 for f in chosen
@@ -454,16 +347,16 @@ class Session:
         """Crops of samples as bytes, (filters, top, rows, columns, channels), the small ones in the middle."""
         shown = [[shrunk(sliced(c, 0.5)[None], THUMBNAIL)[0] for c in row] for row in crops]
         size = np.max([c.shape for row in shown for c in row], 0)
-        made = np.full((len(shown), len(shown[0]), *size), self.subject.range[0], np.float32)
+        made = np.full((len(shown), len(shown[0]), *size), self.subject.ranges[0][0], np.float32)
         for f, row in enumerate(shown):
             for k, c in enumerate(row):
                 inner = tuple(slice((n - m) // 2, (n + m) // 2) for n, m in zip(size, c.shape, strict=True))
                 made[f, k][inner] = c
         return self._as_bytes(made)
 
-    def _seen(self, node: Node) -> dict[str, np.ndarray]:
-        """First and last input position that each position of a layer sees, a pair of rows a dimension."""
-        sees = self.subject.anatomy.fields.get(node.value.serial, ())
+    def _seen(self, node: Node, number: int) -> dict[str, np.ndarray]:
+        """First and last position of an input that each position of a layer sees, a pair of rows a dimension."""
+        sees = self.subject.fields[number].get(node.value.serial, ())
         if len(sees) != len(node.shape) - 1:
             return {}
         made = {}
@@ -501,27 +394,6 @@ def _numbers(array: np.ndarray) -> np.ndarray:
     return array.astype(np.uint8 if array.dtype == bool else np.int32 if array.dtype.kind == "i" else np.float64)
 
 
-def _array_of(content: bytes, name: str, shape: Shape, dtype: np.dtype[Any]) -> np.ndarray:
-    stream = io.BytesIO(content)
-    try:
-        version = np.lib.format.read_magic(stream)
-        header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        claimed, _, kind = header(stream)
-        if math.prod(claimed) != math.prod(shape) or kind.kind not in "uif":
-            raise DataError(f"{name}: expected numbers of shape {shape}. Received: {kind} of shape {claimed}")
-        stream.seek(0)
-        made: np.ndarray = np.load(stream, allow_pickle=False)
-    except DataError:
-        raise
-    except (ValueError, KeyError, OSError, EOFError) as error:
-        raise FileError(f"{name}: cannot be read as an array of NumPy ({error})") from None
-    if not np.isfinite(made).all():
-        raise DataError(f"{name}: holds NaN or infinity")
-    if dtype == np.uint8 and not (made.min() >= 0 and made.max() <= 255):
-        raise DataError(f"{name}: expected values from 0 to 255. Received: {made.min():g} to {made.max():g}")
-    return made.reshape(1, *shape).astype(dtype)
-
-
 def _whole(header: Mapping[str, Any], name: str, least: int, most: int, default: int = 0) -> int:
     value = header.get(name, default)
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
@@ -529,8 +401,10 @@ def _whole(header: Mapping[str, Any], name: str, least: int, most: int, default:
     return value
 
 
-def _part(header: Mapping[str, Any], name: str) -> float:
-    value = header.get(name, 0.5)
+def _part(header: Mapping[str, Any], name: str) -> float | None:
+    if name not in header:
+        return None
+    value = header[name]
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise DataError(f"{name}: expected a number from 0 to 1. Received: {value!r}")
     return float(value)

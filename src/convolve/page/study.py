@@ -27,6 +27,11 @@ class Study:
     done: bool = False
     failed: str = ""
 
+    @classmethod
+    def whole(cls, found: Excitation) -> Study:
+        """One that is done."""
+        return cls(found, 1.0, True)
+
 
 class Studies:
     """Measurements of a network's layers on samples, each begun when it is first asked for, one after the other."""
@@ -56,7 +61,7 @@ class Studies:
 
         with self._turn:
             try:
-                study.found = self._kept(layer)
+                study.found = self.kept(layer)
                 if study.found is None:
                     for study.found in measure(self._network, layer, self._samples, self._labels, progress=progress):
                         pass
@@ -68,7 +73,7 @@ class Studies:
                 study.failed = str(error)
             study.done = True
 
-    def _kept(self, layer: str) -> Excitation | None:
+    def kept(self, layer: str) -> Excitation | None:
         """What an earlier page measured of this very model on these samples."""
         path = self._file and beside(self._file, layer)
         if path is None or not path.is_file():

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 import numpy as np
 
 from convolve import layers
-from convolve.errors import ConvolveError
+from convolve.errors import ConvolveError, ShapeError
 from convolve.graph import Leaf, Shape, Value
-from convolve.network import Network
+from convolve.network import Network, sample_shape
 from convolve.ops.pointwise import Broadcast, Pointwise
 from convolve.view.summary import Field, entry, receptive_fields
 
 INPUT = ""
-"""What the net's input is called among the sources of values."""
+"""What the net's input is called among the sources of values; of several, each is "input:" and its name."""
 Box = tuple[tuple[int, int], ...]
 """The first and the last position along each spatial dimension."""
 
@@ -39,13 +39,18 @@ class Anatomy:
 
         Between these values lies what layers do by themselves.
         """
-        given = {x.serial for x in self.forward.inputs}
+        ports = [port for port in network.ports if not port.fixed]
+        names = [f"input:{port.name}" for port in ports] if len(ports) > 1 else [INPUT]
+        self.inputs: dict[str, Value] = dict(zip(names, self.forward.inputs, strict=True))
+        """The net's inputs, by what they are called among sources."""
+        given = {x.serial: name for name, x in self.inputs.items()}
         for x in (*self.forward.inputs, *(v for row in self.rows.values() for v in row.inputs)):
-            if x.serial in given or (x.op == Pointwise("cast") and x.inputs[0].serial in given):
-                self.known[x.serial] = INPUT
+            x_or_cast = x.inputs[0] if x.op == Pointwise("cast") else x
+            if x_or_cast.serial in given:
+                self.known[x.serial] = given[x_or_cast.serial]
         for path, row in self.rows.items():
             maker = self.known.setdefault(row.output.serial, path)
-            if maker != INPUT and path.startswith(f"{maker}."):
+            if maker not in self.inputs and path.startswith(f"{maker}."):
                 self.known[row.output.serial] = path
 
     def row(self, layer: str) -> layers.Row:
@@ -60,19 +65,31 @@ class Anatomy:
 
     @cached_property
     def fields(self) -> dict[int, Field]:
-        """Receptive fields by serial: those of one sample do not depend on the batch."""
-        return receptive_fields(entry(self.forward), self.forward.output)
+        """Receptive fields on the first input by serial: those of one sample do not depend on the batch."""
+        return self.fields_on(0)
+
+    def fields_on(self, number: int) -> dict[int, Field]:
+        """Likewise on any of the inputs."""
+        return receptive_fields(self.entry(number), self.forward.output)
+
+    def entry(self, number: int = 0) -> Value:
+        """An input, channels last: imported nets may take it otherwise."""
+        return entry(self.forward, number)
 
     @cached_property
     def spatial(self) -> Shape:
         """The sizes of the input's positions. Imported nets may take them behind the channels."""
-        return entry(self.forward).shape[1:-1]
+        return self.entry().shape[1:-1]
 
     @property
     def channels_first(self) -> bool:
         """Whether a sample is (channels, *spatial), as imported nets take it, not (*spatial, channels)."""
-        given = self.forward.input.shape[1:]
-        return given[:-1] != self.spatial and given[1:] == self.spatial
+        return self.channels_first_in(0)
+
+    def channels_first_in(self, number: int) -> bool:
+        """Likewise of any of the inputs."""
+        given, spatial = self.forward.inputs[number].shape[1:], self.entry(number).shape[1:-1]
+        return given[:-1] != spatial and given[1:] == spatial
 
     def sees(self, layer: str, position: Shape) -> Box | None:
         """The input's positions that a layer's output may depend on at a spatial position: first and last, inclusive.
@@ -163,3 +180,17 @@ class Anatomy:
 def passes(row: layers.Row) -> bool:
     """Whether a layer hands its input on as it is, as dropout does in predictions."""
     return any(v.serial == row.output.serial for v in row.inputs)
+
+
+def one_sample(network: Network, x: np.ndarray | Sequence[np.ndarray]) -> list[np.ndarray]:
+    """One sample of each input as float32: x is that of the only one, or a sequence of them.
+
+    Raises:
+        ShapeError: it is something else.
+    """
+    arrays = [x] if isinstance(x, np.ndarray) else list(x)
+    wanted = [(1, *sample_shape(port)) for port in network.ports]
+    if [a.shape for a in arrays] != wanted:
+        expected, received = (", ".join(map(str, shapes)) for shapes in (wanted, [a.shape for a in arrays]))
+        raise ShapeError(f"expected one sample, shape {expected}. Received: shape {received}")
+    return [np.ascontiguousarray(a, np.float32) for a in arrays]

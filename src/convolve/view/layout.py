@@ -19,7 +19,7 @@ from convolve.graph import Shape
 from convolve.network import Network
 from convolve.ops.convolution import Convolution, InputGradient
 from convolve.ops.pool import Pool
-from convolve.view.anatomy import INPUT, Anatomy, passes
+from convolve.view.anatomy import Anatomy, passes
 from convolve.view.summary import Row, described
 from convolve.view.text import by
 
@@ -34,7 +34,7 @@ class Place:
     """A layer and where it stands."""
 
     layer: str
-    """Its name; "" is the net's input."""
+    """Its name; the net's inputs are called as in `Anatomy.inputs`."""
     kind: str
     row: int
     column: int
@@ -123,7 +123,7 @@ def layout(
     followers: dict[str, tuple[str, ...]] = {}
     if together:
         shown, followers = _joined(anatomy, shown, folds)
-    cells = _cells(shown)
+    cells = _cells(shown, tuple(anatomy.inputs))
     edges, columns = _edges(shown, cells)
     return Layout(
         places=tuple(_place(anatomy, layer, *cells[layer], followers.get(layer, ())) for layer in cells),
@@ -135,9 +135,9 @@ def layout(
 
 
 def _place(anatomy: Anatomy, layer: str, row: int, column: int, followers: tuple[str, ...]) -> Place:
-    if layer == INPUT:
-        shape = anatomy.forward.input.shape[1:]
-        return Place(INPUT, "Input", row, column, shape, shape, None)
+    if layer in anatomy.inputs:
+        shape = anatomy.inputs[layer].shape[1:]
+        return Place(layer, "Input", row, column, shape, shape, None)
     built = anatomy.row(layer)
     made = described(built, anatomy.fields)
     read = built.inputs[0].shape[1:] if built.inputs else ()
@@ -188,7 +188,9 @@ def _reads(anatomy: Anatomy) -> dict[str, tuple[str, ...]]:
         sources = anatomy.inside(row)
         if not passes(row) and anatomy.known[row.output.serial] != path:
             continue
-        found[path] = tuple(dict.fromkeys(_handed(name, path, handed) for name in sources)) or (INPUT,)
+        found[path] = tuple(dict.fromkeys(_handed(name, path, handed) for name in sources)) or (
+            next(iter(anatomy.inputs)),
+        )
         if passes(row) and not _holds(path, anatomy.rows):
             for name in sources:
                 handed.setdefault(name, []).append(path)
@@ -230,7 +232,12 @@ def _joined(
     for layer, sources in reads.items():
         row = anatomy.rows[layer]
         first = sources[0]
-        alone = len(sources) == 1 and first != INPUT and readers[first] == 1 and block.get(first) == block.get(layer)
+        alone = (
+            len(sources) == 1
+            and first not in anatomy.inputs
+            and readers[first] == 1
+            and block.get(first) == block.get(layer)
+        )
         pointwise = passes(row) or anatomy.function_of(row) is not None
         if alone and pointwise and row.output.shape == anatomy.rows[first].output.shape:
             leader[layer] = leader.get(first, first)
@@ -250,7 +257,7 @@ def _repeats(anatomy: Anatomy, reads: Mapping[str, tuple[str, ...]]) -> Iterator
     and they read nothing outside but what comes right before them.
     """
     names = list(reads)
-    number = {name: i for i, name in enumerate(names)} | {INPUT: -1}
+    number = {name: i for i, name in enumerate(names)} | dict.fromkeys(anatomy.inputs, -1)
     looks: dict[object, int] = {}
     last_reader = dict.fromkeys(range(-1, len(names)), -1)
     alike, reach, begins = [], [], []
@@ -298,10 +305,10 @@ def _closed(reach: Sequence[int], last_reader: Mapping[int, int], at: int, lengt
 # cells
 
 
-def _cells(reads: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[int, int]]:
-    """A row and a column for each layer."""
-    cells = {INPUT: (0, 0)}
-    taken = {(0, 0)}
+def _cells(reads: Mapping[str, tuple[str, ...]], inputs: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """A row and a column for each layer, and for the inputs."""
+    cells = {name: (0, column) for column, name in enumerate(inputs)}
+    taken = set(cells.values())
     for layer, sources in reads.items():
         row = 1 + max(cells[name][0] for name in sources)
         column = cells[sources[0]][1]

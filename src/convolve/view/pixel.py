@@ -28,7 +28,7 @@ from convolve.ops.pool import Pool
 from convolve.ops.reduce import Reduce, Reshape
 from convolve.ops.resample import Resample
 from convolve.ops.softmax import LogSoftmax, Softmax
-from convolve.view.anatomy import INPUT, Anatomy, passes
+from convolve.view.anatomy import Anatomy, one_sample, passes
 from convolve.view.made import Computed, Joined, Made, Mapped, Normalised, Pooled, Products, Shares, Taken, plain
 from convolve.view.text import table
 
@@ -94,23 +94,30 @@ class Traced:
       relu1  ReLU      9
     """
 
-    def __init__(self, network: Network, x: np.ndarray, anatomy: Anatomy | None = None) -> None:
+    def __init__(self, network: Network, x: np.ndarray | Sequence[np.ndarray], anatomy: Anatomy | None = None) -> None:
         """
         Args:
-            network: any with one input.
-            x: one sample as a batch, (1, *input_shape), numbers of any real type.
+            network: any whose inputs leave no size open.
+            x: one sample as a batch, (1, *input_shape), numbers of any real type; where the net has several inputs,
+                one of each.
             anatomy: of this network for a batch of one, where it is at hand.
 
         Raises:
             ShapeError: x is not one sample of the network's input.
         """
-        if x.shape != (1, *network.input_shape):
-            raise ShapeError(f"expected one sample, shape {(1, *network.input_shape)}. Received: shape {x.shape}")
         self.network = network
         self.anatomy = anatomy or Anatomy(network)
-        self.x = np.ascontiguousarray(x, np.float32)
-        self.results = network.trace(self.x)
+        self.given = dict(zip(self.anatomy.inputs, one_sample(network, x), strict=True))
+        """What the net is given, by the names that `Anatomy` has for inputs."""
+        self.version = network.version
+        """Of the network's parameters and statistics, while it was traced."""
+        self.results = network.trace(*self.given.values())
         """The result of every layer, by name: (1, *spatial, channels)."""
+
+    @property
+    def x(self) -> np.ndarray:
+        """The first input."""
+        return next(iter(self.given.values()))
 
     def pixel(self, layer: str, position: Sequence[int]) -> Pixel:
         """What a layer's value at (*spatial, channel) is made of.
@@ -172,7 +179,7 @@ class _Ops:
 
     def _known(self, value: Value) -> np.ndarray:
         path = self._anatomy.known[value.serial]
-        return self._traced.results[path] if path != INPUT else self._traced.x
+        return self._traced.given[path] if path in self._traced.given else self._traced.results[path]
 
     def _computed(self, value: Value) -> np.ndarray:
         if isinstance(value.op, Leaf):
@@ -305,7 +312,7 @@ class _Ops:
         inside = np.asarray(there & ((places >= 0) & (places < np.array(x.shape[1:-1], np.int64))).all(-1))
         return Products(
             sources=self._sources(x),
-            patch=_gathered(array[index[0]], places, inside)[..., first : first + width],
+            patch=gathered(array[index[0]], places, inside)[..., first : first + width],
             weights=chosen if factor == 1 else chosen * np.float64(factor),
             bias=offset,
             places=places,
@@ -327,7 +334,7 @@ class _Ops:
             weights = np.multiply.outer(weights, along)
         places = np.stack(np.meshgrid(*(c for c, _ in read), indexing="ij"), -1)
         inside = np.ones(counts, bool)
-        patch = _gathered(self._array(x)[index[0]], places, inside)[..., index[-1] : index[-1] + 1]
+        patch = gathered(self._array(x)[index[0]], places, inside)[..., index[-1] : index[-1] + 1]
         bias = offset if all(counts) else factor * op.fill + offset
         return Products(self._sources(x), patch, factor * weights[..., None], bias, places, inside, index[-1])
 
@@ -338,7 +345,7 @@ class _Ops:
         places = op.window.covers(index[1:-1])
         inside = np.asarray(((places >= 0) & (places < np.array(size, np.int64))).all(-1))
         divisor = float(op.divisor(size)[index[1:-1]]) if op.kind == "avg" else 1.0
-        patch = _gathered(self._array(x)[index[0]], places, inside)[..., index[-1]]
+        patch = gathered(self._array(x)[index[0]], places, inside)[..., index[-1]]
         return self._window(x, op.kind, patch, places, inside, index[-1], divisor)
 
     def _reduced(self, value: Value, index: tuple[int, ...], factor: float) -> Made:
@@ -423,7 +430,7 @@ def _within(shape: Shape, index: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(0 if n == 1 else i for n, i in zip(shape, behind, strict=True))
 
 
-def _gathered(x: np.ndarray, places: np.ndarray, inside: np.ndarray) -> np.ndarray:
+def gathered(x: np.ndarray, places: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """x (*spatial, channels) at places (*kernel, rank), with 0 at those that are not inside: (*kernel, channels)."""
     if not places.shape[-1]:
         return x

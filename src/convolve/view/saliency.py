@@ -20,7 +20,7 @@ from convolve.ops.layout import Transpose
 from convolve.ops.reduce import Reshape
 from convolve.ops.resample import Map, Resample
 from convolve.ops.softmax import Softmax
-from convolve.view.anatomy import Anatomy
+from convolve.view.anatomy import Anatomy, one_sample
 from convolve.window import Window, per_dimension
 
 COVERED_BYTES = 32 * 1024 * 1024
@@ -56,11 +56,12 @@ class Saliency:
 
 def grad_cam(
     network: Network,
-    x: np.ndarray,
+    x: np.ndarray | Sequence[np.ndarray],
     target: int | None = None,
     layer: str | None = None,
     averaged: bool | None = None,
     anatomy: Anatomy | None = None,
+    number: int = 0,
 ) -> Saliency:
     """Gradient-weighted class activation mapping (Selvaraju et al., "Grad-CAM", ICCV 2017).
 
@@ -74,23 +75,23 @@ def grad_cam(
     explanations of convolutional neural networks", 2020). Before a global mean the two are the same.
 
     Args:
-        network: of one input.
         x: one sample as a batch, (1, *input_shape).
         target: the class; by default the one with the largest logit.
         layer: by default the last whose result has more than one position.
         averaged: by default, unless the net flattens positions into features behind the layer: then each of them has
             weights of its own, whose average says little.
         anatomy: of the network, where it is at hand.
+        number: of the input that the map is for, where the net has several.
 
     Raises:
         ConvolveError: no such layer, or none that has positions.
         ShapeError: x is not one sample; the target is not one of the classes; the layer has other dimensions.
     """
-    x = _sample(network, x)
+    given = _given(network, x)
     anatomy = anatomy or Anatomy(network)
-    path = layer if layer is not None else last_spatial(anatomy)
+    spatial = anatomy.entry(number).shape[1:-1]
+    path = layer if layer is not None else last_spatial(anatomy, len(spatial))
     value = anatomy.row(path).output
-    spatial = anatomy.spatial
     if len(value.shape) != len(spatial) + 2:
         raise ShapeError(
             f"{path}: Grad-CAM needs a layer with the input's {len(spatial)} spatial dimensions. "
@@ -108,9 +109,9 @@ def grad_cam(
 
     executable = network.executable(("grad_cam", path), build)
     if target is None:
-        target = int(_class_scores(network, x)[0].argmax())
+        target = int(_class_scores(network, given)[0].argmax())
     classes = network.output_shape[-1]
-    made = network.run(executable, {"x": x, "target": _one(target, classes)}, ("scores", "activation", "gradient"))
+    made = network.run(executable, given | {"target": _one(target, classes)}, ("scores", "activation", "gradient"))
     gradient, activation = (made[name][0].astype(np.float64) for name in ("gradient", "activation"))
     if averaged is None:
         averaged = not _flattened(anatomy, value)
@@ -128,13 +129,14 @@ def grad_cam(
 
 def occlusion(
     network: Network,
-    x: np.ndarray,
+    x: np.ndarray | Sequence[np.ndarray],
     target: int | None = None,
     size: int | tuple[int, ...] | None = None,
     stride: int | tuple[int, ...] | None = None,
     fill: float | Sequence[float] | None = None,
     progress: Progress | None = None,
     anatomy: Anatomy | None = None,
+    number: int = 0,
 ) -> Saliency:
     """What the score of a class loses when a patch is covered.
 
@@ -142,7 +144,6 @@ def occlusion(
     probability, here it is the logit. Each position shows the mean over the patches that cover it.
 
     Args:
-        network: of one input.
         x: one sample as a batch, (1, *input_shape).
         target: the class; by default the one with the largest logit.
         size: of the patch, one for all dimensions or one each; by default a quarter of each.
@@ -150,38 +151,42 @@ def occlusion(
         fill: what covers, one number or one a channel; by default each channel's median in the sample.
         progress: is called with the patches done and their number; what it raises ends the work.
         anatomy: of the network, where it is at hand.
+        number: of the input that is covered, where the net has several.
 
     Raises:
         ShapeError: x is not one sample; the target is not one of the classes; size or stride do not fit.
     """
-    x = _sample(network, x)
+    given = _given(network, x)
+    key = list(given)[number]
+    sample = given[key]
     anatomy = anatomy or Anatomy(network)
-    spatial = anatomy.spatial
+    spatial = anatomy.entry(number).shape[1:-1]
+    channels_first = anatomy.channels_first_in(number)
     if not spatial:
         raise ShapeError(f"occlusion needs an input with positions. Received: input_shape {network.input_shape}")
     wanted = tuple(max(1, n // 4) for n in spatial) if size is None else per_dimension(size, len(spatial), "size")
     kernel = tuple(min(n, k) for n, k in zip(spatial, wanted, strict=True))
     steps = tuple(max(1, k // 2) for k in kernel) if stride is None else per_dimension(stride, len(spatial), "stride")
     window = Window(kernel, steps, (1,) * len(spatial), ((0, 0),) * len(spatial)).ceiled(spatial)
-    pictures = np.moveaxis(x, 1, -1) if anatomy.channels_first else x
+    pictures = np.moveaxis(sample, 1, -1) if channels_first else sample
     channels = pictures.shape[-1]
     cover = np.median(pictures.reshape(-1, channels), axis=0) if fill is None else np.asarray(fill)
     if cover.shape not in ((), (1,), (channels,)):
         raise ShapeError(f"fill is one number or one for each of {channels} channels. Received: {fill}")
-    [base] = _class_scores(network, x)
+    [base] = _class_scores(network, given)
     if target is None:
         target = int(base.argmax())
     _one(target, len(base))
     patches = list(_patches(window, spatial))
-    batch = max(1, min(COVERED, COVERED_BYTES // x.nbytes, len(patches)))
+    batch = max(1, min(COVERED, COVERED_BYTES // sample.nbytes, len(patches)))
     total, count = np.zeros(spatial), np.zeros(spatial)
     waiting, done = iter(patches), 0
     while here := list(islice(waiting, batch)):
-        covered = np.repeat(x, batch, axis=0)
-        seen = np.moveaxis(covered, 1, -1) if anatomy.channels_first else covered
+        copies = {name: np.repeat(array, batch, axis=0) for name, array in given.items()}
+        seen = np.moveaxis(copies[key], 1, -1) if channels_first else copies[key]
         for copy, patch in zip(seen, here, strict=False):
             copy[patch] = cover
-        for patch, scores in zip(here, _class_scores(network, covered), strict=False):
+        for patch, scores in zip(here, _class_scores(network, copies), strict=False):
             total[patch] += base[target] - scores[target]
             count[patch] += 1
         done += len(here)
@@ -199,13 +204,13 @@ def _patches(window: Window, size: Shape) -> Iterator[tuple[slice, ...]]:
     return iter(product(*along))
 
 
-def last_spatial(anatomy: Anatomy) -> str:
-    """The layer made last whose result has the input's dimensions and more than one position.
+def last_spatial(anatomy: Anatomy, dimensions: int) -> str:
+    """The layer made last whose result has as many spatial dimensions, and more than one position.
 
     Raises:
         ConvolveError: there is none.
     """
-    rank = len(anatomy.network.input_shape) + 1
+    rank = dimensions + 2
     found = [
         (row.output.serial, path)
         for path, row in anatomy.rows.items()
@@ -244,10 +249,9 @@ def enlarged(coarse: np.ndarray, size: Shape) -> np.ndarray:
     return np.asarray(Resample(maps).reference(coarse[None, ..., None])[0, ..., 0])
 
 
-def _sample(network: Network, x: np.ndarray) -> np.ndarray:
-    if x.shape != (1, *network.input_shape):
-        raise ShapeError(f"expected one sample, shape {(1, *network.input_shape)}. Received: shape {x.shape}")
-    return np.ascontiguousarray(x, np.float32)
+def _given(network: Network, x: np.ndarray | Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """One sample of each input, as programs call them."""
+    return {f"x{i or ''}": array for i, array in enumerate(one_sample(network, x))}
 
 
 def _one(target: int, classes: int) -> np.ndarray:
@@ -257,12 +261,14 @@ def _one(target: int, classes: int) -> np.ndarray:
     return np.asarray(np.arange(classes) == target, np.float32)
 
 
-def _class_scores(network: Network, x: np.ndarray) -> np.ndarray:
+def _class_scores(network: Network, given: dict[str, np.ndarray]) -> np.ndarray:
     """Logits (n, classes), summed over positions where the output has some."""
 
-    def build() -> Graph:
-        return Graph({"scores": logits(network.forward(len(x)).output)}, prediction=True)
+    count = len(next(iter(given.values())))
 
-    executable = network.executable(("scores", len(x)), build)
-    scores = network.run(executable, {"x": x}, ("scores",))["scores"]
-    return np.asarray(scores.reshape(len(x), -1, scores.shape[-1]).sum(1, dtype=np.float64))
+    def build() -> Graph:
+        return Graph({"scores": logits(network.forward(count).output)}, prediction=True)
+
+    executable = network.executable(("scores", count), build)
+    scores = network.run(executable, given, ("scores",))["scores"]
+    return np.asarray(scores.reshape(count, -1, scores.shape[-1]).sum(1, dtype=np.float64))

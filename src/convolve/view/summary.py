@@ -155,19 +155,19 @@ def summarise(net: layers.Layer, input_shape: Shape | None, audit: bool = False)
     )
 
 
-def entry(built: Forward) -> Value:
-    """The input as channels last: an imported net may bring it to that first."""
+def entry(built: Forward, number: int = 0) -> Value:
+    """An input as channels last: an imported net may bring it to that first."""
     users: dict[int, list[Value]] = {}
     for value in topological(built.outputs.values()):
         for source in value.inputs:
             users.setdefault(source.serial, []).append(value)
-    x = built.input
+    x = built.inputs[number]
     while len(users.get(x.serial, ())) == 1:
         [user] = users[x.serial]
         if not (isinstance(user.op, (Transpose, Reshape)) or user.op == Pointwise("cast")):
             break
         x = user
-    return x if len(x.shape) >= 3 else built.input
+    return x if len(x.shape) >= 3 else built.inputs[number]
 
 
 def described(row: layers.Row, fields: Mapping[int, Field]) -> Row:

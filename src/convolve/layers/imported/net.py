@@ -22,6 +22,8 @@ Names = tuple[str, ...]
 MOST_ELEMENTS = 1 << 30
 """Elements of a value, at most: kernels count them in 32 bits."""
 MOST_DIMENSIONS = 32
+CHANNELS = (1, 2, 3, 4)
+"""Of signals, images and volumes as files hold them."""
 
 
 def _operand(known: Mapping[str, Operand], name: str) -> Operand:
@@ -101,26 +103,31 @@ class Imported(Layer):
         if not fit:
             raise ShapeError(f"input_shape must fit the file's {first}. Received: input_shape={input_shape}")
         words = {n: m for n, m in bound.items() if isinstance(n, str)}
-        return tuple(
-            replace(p, shape=(*p.shape[:1], *(words.get(n, n) if isinstance(n, str) else n for n in p.shape[1:])))
-            for p in (first, *others)
-        )
+        return tuple(p.sized(words) for p in (first, *others))
 
     def channels_last(self) -> Imported:
-        """The net for images channels last, where the file takes them channels first (and there are at most four).
+        """The net for signals, images and volumes channels last, where the file takes them channels first.
 
-        Such nets take what image files and data sets hold.
+        Such nets take what files and data sets hold. An input with one to four channels right behind the batch, and
+        positions behind them, is taken for one.
         """
-        first = self.inputs[0] if self.inputs else None
-        if first is None or len(first.shape) != 4 or first.shape[1] not in (1, 3, 4):
-            return self
-        name, taken = "image", {n for node in self.nodes for n in (*node.outputs, *node.inputs)}
-        while name in taken:
-            name += "_"
-        turn = Node(f"{name}_in", "Transpose", (name,), (first.name,), (("perm", (0, 3, 1, 2)),))
-        n, c, h, w = first.shape
-        port = replace(first, name=name, shape=(n, h, w, c))
-        return replace(self, inputs=(port, *self.inputs[1:]), nodes=(turn, *self.nodes))
+        taken = {n for node in self.nodes for n in (*node.outputs, *node.inputs)} | {p.name for p in self.inputs}
+        ports, turns = [], []
+        for port in self.inputs:
+            batch, *sizes = port.shape or ("",)
+            if port.fixed or len(sizes) not in (2, 3, 4) or sizes[0] not in CHANNELS:
+                ports.append(port)
+                continue
+            name = "image" if len(self.inputs) == 1 else f"{port.name}_image"
+            while name in taken:
+                name += "_"
+            taken.add(name)
+            rank = len(sizes) - 1
+            turns.append(
+                Node(f"{name}_in", "Transpose", (name,), (port.name,), (("perm", (0, rank + 1, *range(1, rank + 1))),))
+            )
+            ports.append(replace(port, name=name, shape=(batch, *sizes[1:], sizes[0])))
+        return replace(self, inputs=tuple(ports), nodes=(*turns, *self.nodes)) if turns else self
 
     def build(self, scope: Scope, *inputs: Value) -> Value:
         made = self.results(scope, *inputs)

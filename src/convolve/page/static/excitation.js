@@ -100,7 +100,7 @@ export function excitation(source, net) {
      * @param {number[]} shown Its filters, in the order of the maps; none where it has no filters.
      */
     show(layer, shown) {
-      place.hidden = !source.live || !shown.length || net.samples < 2;
+      place.hidden = !source.measured(layer) || !shown.length || net.samples < 2;
       const same = layer === node && shown.join() === filters.join();
       node = layer;
       filters = shown;
@@ -111,6 +111,7 @@ export function excitation(source, net) {
       more.replaceChildren();
       words.textContent = "";
       progress.hidden = true;
+      if (!source.live) asked.add(node);
       start.hidden = asked.has(node);
       start.textContent = `Measure on ${whole(net.samples)} samples`;
       if (asked.has(node)) fill();

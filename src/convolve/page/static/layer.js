@@ -1,7 +1,7 @@
 // A layer: all its activation maps, its filters as little pictures, and what it costs.
 
 import { el, byId, by, whole, large, latest, number } from "page/dom.js";
-import { chosen, choose, on } from "page/state.js";
+import { chosen, choose, on, read, whichInput } from "page/state.js";
 import { paintMap, paintValues, paintColours } from "page/paint.js";
 import { onScheme } from "page/colour.js";
 import { excitation } from "page/excitation.js";
@@ -69,7 +69,7 @@ export function showLayer(source, net) {
 
   const fill = latest(async () => {
     if (!chosen.turn) return;
-    const { header, arrays } = await source.ask({ ask: "layer", node: chosen.node, order, from, depth: chosen.depth });
+    const { header, arrays } = await source.ask({ ask: "layer", node: chosen.node, order, from, depth: chosen.depth, ...whichInput() });
     if (header.node !== chosen.node) return;
     const node = net.nodes[header.node];
     seen = [];
@@ -117,7 +117,7 @@ export function showLayer(source, net) {
     from = 0;
     describe();
   });
-  on(["node", "turn", "depth"], fill);
+  on(["node", "turn", "depth", "input"], fill);
   on(["channel"], select);
   on(["position"], () => choose({ box: seenFrom(chosen.position) }));
   onScheme(fill);
@@ -196,9 +196,9 @@ export function filterPictures({ data, shape }, channels) {
  */
 function sentence(net, place) {
   const node = net.nodes[place];
-  const from = node.inputs.map((i) => (i < 0 ? "the picture" : net.nodes[i].path)).join(" and ");
-  const shapes = node.inputs.map((i) => by(i < 0 ? net.input.shape : net.nodes[i].shape)).join(" and ");
-  const sees = node.sees.length ? ` One of its values sees ${by(node.sees)} positions of the picture.` : "";
+  const from = node.inputs.map((i) => read(net, i).name).join(" and ");
+  const shapes = node.inputs.map((i) => by(read(net, i).shape)).join(" and ");
+  const sees = node.sees.length ? ` One of its values sees ${by(node.sees)} positions of ${read(net, -1).name}.` : "";
   return `${node.kind} of ${from}, ${shapes}, gives ${by(node.shape)}.${sees}`;
 }
 

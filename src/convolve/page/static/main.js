@@ -9,7 +9,7 @@ import { showLayer } from "page/layer.js";
 import { showPixel } from "page/pixel.js";
 import { showComparison } from "page/compare.js";
 import { showTraining } from "page/training.js";
-import { chosen, choose } from "page/state.js";
+import { choose } from "page/state.js";
 
 /** @param {string} sentence */
 function notice(sentence) {
@@ -28,11 +28,11 @@ async function begin() {
   showLayer(source, net);
   showPixel(source, net);
   const compare = byId("compare");
-  compare.hidden = !net.other || !source.live;
+  compare.hidden = !net.other;
   if (!compare.hidden) showComparison(source, net, compare);
+  const first = Math.max(0, net.nodes.findIndex((/** @type {any} */ n) => n.dense && n.shape.length > 1));
+  choose({ node: first, channel: source.channel(first) });
   await showPicture(source, net, notice);
-  const first = net.nodes.findIndex((/** @type {any} */ n) => n.dense && n.shape.length > 1);
-  if (chosen.node === 0 && first > 0) choose({ node: first, channel: source.channel(first) });
   document.addEventListener("go", (event) => {
     const node = net.nodes.findIndex((/** @type {any} */ n) => n.path === /** @type {CustomEvent} */ (event).detail);
     if (node >= 0) choose({ node });

@@ -24,6 +24,8 @@ export function showNet(source, net) {
   const open = new Set();
   /** @type {Set<number>} Nodes whose cards are on the screen. */
   const visible = new Set();
+  /** @type {Set<number>} Those whose maps are drawn. */
+  const filled = new Set();
   const watcher = new IntersectionObserver((entries) => {
     for (const entry of entries) {
       const node = Number(/** @type {HTMLElement} */ (entry.target).dataset.node);
@@ -34,8 +36,9 @@ export function showNet(source, net) {
   }, { root: strip, rootMargin: "0px 200px" });
 
   const fill = latest(async () => {
-    const wanted = [...visible].sort((a, b) => a - b);
+    const wanted = [...visible].filter((node) => !filled.has(node)).sort((a, b) => a - b);
     if (!wanted.length || !chosen.turn) return;
+    wanted.forEach((node) => filled.add(node));
     const { header, arrays } = await source.ask({ ask: "thumbnails", nodes: wanted, depth: chosen.depth });
     header.nodes.forEach((/** @type {number} */ node, /** @type {number} */ k) => {
       const { data, shape } = arrays[String(node)];
@@ -46,6 +49,7 @@ export function showNet(source, net) {
       strip.querySelector(`[data-node="${node}"] .maps`)?.setAttribute("aria-label",
         `first ${shape[0]} of its maps; the largest value is ${header.scales[k].toPrecision(3)} without its sign`);
     });
+    performance.mark("maps");
   });
 
   function draw() {
@@ -81,6 +85,7 @@ export function showNet(source, net) {
     }
     watcher.disconnect();
     visible.clear();
+    filled.clear();
     const cards = items.map((item, i) => card(net, item, {
       maps: Math.min(maps, item.last >= 0 ? mapCount(net.nodes[item.last].shape) : 0), across, side,
       style: { left: `${x(columns[i])}rem`, top: `${y(lanes[i])}rem`, width: `${WIDTH}rem`, height: `${height}rem` },
@@ -106,9 +111,13 @@ export function showNet(source, net) {
       button.setAttribute("aria-pressed", String(node === chosen.node));
     }
   }
-  on(["turn", "depth"], fill);
+  const refill = () => {
+    filled.clear();
+    fill();
+  };
+  on(["turn", "depth"], refill);
   on(["node"], select);
-  onScheme(fill);
+  onScheme(refill);
   draw();
   words(net);
   costs(net);
@@ -245,7 +254,9 @@ function words(net) {
   byId("title").textContent = net.title;
   document.title = `${net.title} \u2013 convolve look`;
   byId("totals").textContent =
-    `${whole(net.parameters)} parameters, ${large(net.multiply_adds)} multiply-adds for a picture of ${by(net.input.shape)}`;
+    `${whole(net.parameters)} parameters, ${large(net.multiply_adds)} multiply-adds for ${net.inputs.map((i) => (net.inputs.length > 1 ? `${i.name} of ` : "a picture of ") + by(i.shape)).join(" and ")}`;
+  byId("note").textContent = net.note;
+  byId("note").hidden = !net.note;
 }
 
 /** @param {Net} net */

@@ -1,7 +1,7 @@
 // The picture: shown, drawn upon, chosen from the samples, or dropped as a file.
 
 import { el, svg, byId, latest, by } from "page/dom.js";
-import { chosen, choose, on } from "page/state.js";
+import { chosen, choose, on, whichInput } from "page/state.js";
 import { paintPicture, paintTrace } from "page/paint.js";
 import { onScheme } from "page/colour.js";
 import { showAnswer } from "page/answer.js";
@@ -21,31 +21,55 @@ const PAGE = 24; // samples that are offered at a time
  * @param {(sentence: string) => void} notice
  */
 export function showPicture(source, net, notice) {
-  const shape = net.input.shape;
-  const [low, high] = net.input.range;
-  const spatial = shape.slice(0, -1);
-  const channels = shape[shape.length - 1];
-  const drawable = source.live && spatial.length === 2 && Math.max(...spatial) <= DRAWABLE && [1, 3].includes(channels);
-
-  const canvas = el("canvas", { id: "picture-canvas", role: "img", class: "pixels" });
-  const [rows, columns] = spatial.length === 1 ? [1, spatial[0]] : spatial.slice(-2);
-  const marks = svg("svg", { class: "marks", viewBox: `0 0 ${columns} ${rows}`, preserveAspectRatio: "none", "aria-hidden": "true" });
-  const over = heat(source, net);
-  const frame = el("div", { class: spatial.length === 1 ? "frame signal" : "frame" }, canvas, over.canvas, marks);
-  if (spatial.length > 1) frame.style.aspectRatio = `${columns} / ${rows}`;
-  byId("board").replaceChildren(frame);
-
   const look = latest(async (/** @type {Record<string, any>} */ what, /** @type {any} */ arrays = {}) => {
     const { header, arrays: got } = await source.ask({ ask: "look", ...what }, arrays);
     notice("");
     showAnswer(net, header, what);
-    choose({ picture: got.picture, turn: chosen.turn + 1, best: header.best ?? 0 });
+    performance.mark("answer");
+    choose({ pictures: net.inputs.map((_, i) => got[`picture${i}`]), turn: chosen.turn + 1, best: header.best ?? 0 });
   });
-
   document.addEventListener("again", () => look({ again: true })); // the net has learnt meanwhile
 
+  const boards = net.inputs.map((_, i) => board(source, net, i, look));
+  const show = () => boards.forEach((place, i) => (place.hidden = i !== chosen.input));
+  on(["input"], show);
+  show();
+  byId("board").replaceChildren(...(boards.length > 1 ? [inputChoice(net)] : []), ...boards);
+  chooser(source, net, look, notice);
+  return look({ sample: 0 });
+}
+
+/** Which of several inputs is drawn. @param {Net} net */
+function inputChoice(net) {
+  const choice = el("select", { id: "input" }, ...net.inputs.map((input, i) => el("option", { value: i }, input.name)));
+  choice.addEventListener("change", () => choose({ input: Number(choice.value), box: null }));
+  return el("p", { class: "row" }, el("label", {}, "Input ", choice));
+}
+
+/**
+ * One input: its picture, what is marked on it, and the tools for it.
+ * @param {Source} source
+ * @param {Net} net
+ * @param {number} number
+ * @param {(what: any, arrays?: any) => Promise<void>} look
+ */
+function board(source, net, number, look) {
+  const { shape, range } = net.inputs[number];
+  const [low, high] = range;
+  const spatial = shape.length > 1 ? shape.slice(0, -1) : square(shape[0] ?? 1);
+  const channels = shape.length > 1 ? shape[shape.length - 1] : 1;
+  const drawable = source.live && shape.length === 3 && Math.max(...spatial) <= DRAWABLE && [1, 3].includes(channels);
+
+  const id = number ? `picture-canvas-${number}` : "picture-canvas";
+  const canvas = el("canvas", { id, role: "img", class: "pixels" });
+  const [rows, columns] = spatial.length === 1 ? [1, spatial[0]] : spatial.slice(-2);
+  const marks = svg("svg", { class: "marks", viewBox: `0 0 ${columns} ${rows}`, preserveAspectRatio: "none", "aria-hidden": "true" });
+  const over = heat(source, net, number);
+  const frame = el("div", { class: spatial.length === 1 ? "frame signal" : "frame" }, canvas, over.canvas, marks);
+  if (spatial.length > 1) frame.style.aspectRatio = `${columns} / ${rows}`;
+
   function paint() {
-    const picture = chosen.picture;
+    const picture = chosen.pictures[number];
     if (!picture) return;
     const described = `The picture, ${by(shape)}`;
     canvas.setAttribute("aria-label", drawable ? `${described}. Arrow keys move the pen, space draws.` : described);
@@ -61,7 +85,7 @@ export function showPicture(source, net, notice) {
   }
 
   function mark() {
-    const box = chosen.box && chosen.box.slice(-2);
+    const box = chosen.input === number && chosen.box && chosen.box.slice(-2);
     marks.replaceChildren();
     if (!box) return;
     const [[top, bottom], [left, right]] = box.length === 1 ? [[0, 0], box[0]] : box;
@@ -69,17 +93,21 @@ export function showPicture(source, net, notice) {
       marks.append(svg("rect", { class: kind, x: left, y: top, width: right - left + 1, height: bottom - top + 1 }));
     }
   }
-  on(["picture", "depth"], paint);
-  on(["box"], mark);
+  on(["pictures", "depth"], paint);
+  on(["box", "input"], mark);
   onScheme(paint);
 
-  const tools = byId("tools");
-  tools.replaceChildren();
-  if (spatial.length > 2 && source.live) tools.append(depthSlider(spatial[0]));
-  if (drawable) tools.append(drawing(canvas, marks, look, net));
+  const tools = el("div", { class: "tools" });
+  if (spatial.length > 2) tools.append(depthSlider(spatial[0]));
+  if (drawable) tools.append(drawing(canvas, marks, look, net, number));
   tools.append(over.choice);
-  chooser(source, net, look, notice);
-  return look({ sample: 0 });
+  return el("div", {}, frame, tools);
+}
+
+/** Rows and columns of so many numbers as a picture, nearly square. @param {number} count */
+function square(count) {
+  const columns = Math.ceil(Math.sqrt(count));
+  return [Math.ceil(count / columns), columns];
 }
 
 /** @param {number} count */
@@ -101,10 +129,11 @@ function depthSlider(count) {
  * @param {SVGElement} marks
  * @param {(what: any, arrays: any) => Promise<void>} look
  * @param {Net} net
+ * @param {number} number Of the input.
  */
-function drawing(canvas, marks, look, net) {
-  const [height, width, channels] = net.input.shape;
-  const [low, high] = net.input.range;
+function drawing(canvas, marks, look, net, number) {
+  const { shape, range: [low, high] } = net.inputs[number];
+  const [height, width, channels] = shape;
   const radius = Math.max(height, width) / 26;
   /** @type {Uint8Array} */
   let ink = new Uint8Array(height * width * channels);
@@ -114,11 +143,11 @@ function drawing(canvas, marks, look, net) {
   let pen = [Math.floor(height / 2), Math.floor(width / 2)];
 
   function begin() {
-    const picture = chosen.picture;
+    const picture = chosen.pictures[number];
     if (picture) ink = Uint8Array.from(picture.data, (v) => Math.round((255 * (v - low)) / (high - low)));
   }
   function send() {
-    look({ drawn: true }, { drawing: { data: ink.slice(), shape: net.input.shape } });
+    look({ ...whichInput() }, { drawing: { data: ink.slice(), shape } });
   }
   /** @param {[number, number]} to */
   function stroke(to) {
@@ -182,7 +211,7 @@ function drawing(canvas, marks, look, net) {
     showPen();
   });
   canvas.addEventListener("blur", () => marks.querySelector(".pen")?.remove());
-  const clear = el("button", { type: "button", id: "clear" }, "Clear");
+  const clear = el("button", { type: "button", id: number ? `clear-${number}` : "clear" }, "Clear");
   clear.addEventListener("click", () => {
     ink = new Uint8Array(height * width * channels);
     send();
@@ -251,7 +280,7 @@ function files(look, notice) {
       return;
     }
     const data = new Uint8Array(await file.arrayBuffer());
-    await look({ name: file.name }, { file: { data, shape: [data.length] } });
+    await look({ name: file.name, ...whichInput() }, { file: { data, shape: [data.length] } });
   }
   input.addEventListener("change", () => {
     take(input.files?.[0]);

@@ -1,7 +1,7 @@
 // One value, number by number: the window on what is read, the products, their sum, and what becomes of it.
 
 import { el, svg, byId, by, number, percent, whole, latest } from "page/dom.js";
-import { chosen, choose, on } from "page/state.js";
+import { chosen, choose, on, placeOf, read as readOf } from "page/state.js";
 import { paintValues } from "page/paint.js";
 import { css, darkInk, onScheme } from "page/colour.js";
 import { positionAt } from "page/layer.js";
@@ -149,8 +149,8 @@ export function showPixel(source, net) {
    * @param {Record<string, Tensor>} arrays
    */
   async function showRead(how, arrays) {
-    const from = net.nodes.findIndex((n) => n.path === how.sources[0]);
-    const spatial = from < 0 ? net.input.shape : net.nodes[from].shape;
+    const from = placeOf(net, how.sources[0]);
+    const { name, shape: spatial } = readOf(net, from);
     const rank = arrays.places ? arrays.places.shape.at(-1) ?? 0 : 0;
     input.figure.hidden = !rank || spatial.length !== rank + 1;
     if (input.figure.hidden) return;
@@ -158,25 +158,25 @@ export function showPixel(source, net) {
     const places = [];
     for (let i = 0; i < arrays.places.data.length; i += rank) places.push(Array.from(arrays.places.data.slice(i, i + rank)));
     const depth = rank > 2 && spatial[0] > 1 ? clamp(places[Math.floor(places.length / 2)][0], spatial[0]) / (spatial[0] - 1) : 0.5;
-    const got = from < 0 ? pictureMap(channel, depth) : await source.ask({ ask: "map", node: from, channel, depth }).catch(() => null);
+    const got = from < 0 ? pictureMap(-1 - from, channel, depth) : await source.ask({ ask: "map", node: from, channel, depth }).catch(() => null);
     input.figure.hidden = !got;
     if (!got) return;
     const { data, shape } = got.arrays.map;
     paintValues(input.canvas, data, shape, got.header.scale);
     input.size(shape);
     input.mark(places.map((p) => p.slice(-2)));
-    input.say(`channel ${channel} of ${how.sources[0] || "the picture"}`, null);
+    input.say(`channel ${channel} of ${name}`, null);
   }
 
-  /** @param {number} channel @param {number} depth */
-  function pictureMap(channel, depth) {
-    const { data, shape } = /** @type {Tensor} */ (chosen.picture);
+  /** @param {number} number Of the input. @param {number} channel @param {number} depth */
+  function pictureMap(number, channel, depth) {
+    const { data, shape } = chosen.pictures[number];
     const [spatial, channels] = [shape.slice(0, -1), shape[shape.length - 1]];
     const sizes = spatial.slice(-2);
     const size = sizes.reduce((a, b) => a * b, 1);
     const first = spatial.length > 2 ? Math.floor(depth * (spatial[0] - 1) + 0.5) * size : 0;
     const values = Float32Array.from({ length: size }, (_, i) => data[(first + i) * channels + channel]);
-    return { header: { scale: Math.max(...net.input.range.map(Math.abs)) }, arrays: { map: { data: values, shape: sizes } } };
+    return { header: { scale: Math.max(...net.inputs[number].range.map(Math.abs)) }, arrays: { map: { data: values, shape: sizes } } };
   }
 
   output.canvas.classList.add("pickable");
@@ -290,8 +290,8 @@ function explained(net, pixel, arrays, how) {
   else if (made.how === "normalised") parts.push(...normalised(made));
   else if (made.how === "shares") parts.push(...shares(net, made, arrays));
   else if (made.how === "mapped") parts.push(equation([pixel.kind, "(", value(made.x), ") = ", value(made.y)]));
-  else if (made.how === "joined") parts.push(joined(made));
-  else if (made.how === "taken") parts.push(el("p", { class: "words" }, `It is the value of ${made.sources[0] || "the picture"} at ${made.position.join(", ")}: `, value(made.x), "."));
+  else if (made.how === "joined") parts.push(joined(net, made));
+  else if (made.how === "taken") parts.push(el("p", { class: "words" }, `It is the value of ${sourceName(net, made.sources[0])} at ${made.position.join(", ")}: `, value(made.x), "."));
   else parts.push(el("p", { class: "words" }, `Computed by ${made.op}: `, value(made.y), "."));
   if (made.how !== "products") parts.push(verdict(made.total, pixel.value, Math.max(Math.abs(made.total), made.scale)));
   if (pixel.after.length) parts.push(after(pixel));
@@ -497,11 +497,16 @@ function normalised(made) {
   ];
 }
 
-/** @param {any} made */
-function joined(made) {
+/** @param {Net} net @param {string} source One, or several with commas. */
+function sourceName(net, source) {
+  return source.split(", ").map((s) => readOf(net, placeOf(net, s)).name).join(", ");
+}
+
+/** @param {Net} net @param {any} made */
+function joined(net, made) {
   const sign = /** @type {Record<string, string>} */ ({ add: " + ", multiply: " \u00d7 " })[made.function] ?? ` ${made.function} `;
   const terms = made.terms.flatMap((/** @type {number} */ t, /** @type {number} */ i) => [
-    i ? sign : "", value(t), el("span", { class: "hint" }, ` ${made.names[i] || "the picture"}`)]);
+    i ? sign : "", value(t), el("span", { class: "hint" }, ` ${sourceName(net, made.names[i])}`)]);
   return equation([...terms, " = ", el("strong", { id: "total", "data-value": made.total }, number(made.total, 7))]);
 }
 

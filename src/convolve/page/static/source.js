@@ -5,9 +5,10 @@ import { pack, unpack } from "page/message.js";
 /**
  * @typedef {import("page/message.js").Message} Message
  * @typedef {{ask: (header: Record<string, any>, arrays?: Record<string, {data: Uint8Array, shape: number[]}>) =>
- *   Promise<Message>, live: boolean, channel: (node: number) => number}} Source
+ *   Promise<Message>, live: boolean, channel: (node: number) => number, measured: (node: number) => boolean}} Source
  *
- * `channel` is the map of a layer that is shown first.
+ * `channel` is the map of a layer that is shown first; `measured` says whether the excitation of a layer's filters can
+ * be shown.
  */
 
 /** A refusal of the program's, in a sentence for people. */
@@ -44,7 +45,7 @@ export function connect(ended) {
     else waiting.done(message);
   };
   return new Promise((done) => {
-    socket.onopen = () => done({ ask, live: true, channel: () => 0 });
+    socket.onopen = () => done({ ask, live: true, channel: () => 0, measured: () => true });
     socket.onclose = () => {
       ended("The program behind this page has ended. What is shown stays; start it anew to go on.");
     };

@@ -4,12 +4,14 @@
  * @typedef {{path: string, kind: string, shape: number[], inputs: number[], parameters: number, multiply_adds: number,
  *   dense: {parameters: number, multiply_adds: number} | null, winograd: boolean, pads: number[][] | null,
  *   sees: number[]}} NetNode
- * @typedef {{title: string, input: {shape: number[], range: [number, number], dtype: string},
+ * @typedef {{name: string, source: string, shape: number[], range: [number, number]}} NetInput
+ * @typedef {{title: string, inputs: NetInput[],
  *   classes: string[] | null, nodes: NetNode[], folds: {first: number, last: number, title: string}[],
  *   parameters: number, multiply_adds: number, samples: number, labels: number[] | null, source: string, training: boolean,
- *   other: string | null}} Net
+ *   other: string | null, note: string}} Net
  * @typedef {{
- *   picture: import("page/message.js").Tensor | null,
+ *   pictures: import("page/message.js").Tensor[],
+ *   input: number,
  *   turn: number,
  *   node: number,
  *   channel: number,
@@ -22,7 +24,8 @@
 
 /** @type {Chosen} */
 export const chosen = {
-  picture: null, // as the net takes it
+  pictures: [], // what each input of the net is given
+  input: 0, // the one that is drawn
   turn: 0, // counts the pictures that were answered
   node: 0,
   channel: 0,
@@ -31,6 +34,32 @@ export const chosen = {
   best: 0, // the most probable class
   box: null, // what of the input is marked: first and last position, a pair a dimension
 };
+
+/**
+ * What a node or a value reads, by its place among the nodes or, below 0, among the inputs: its name, and its shape.
+ * @param {Net} net
+ * @param {number} place
+ */
+export function read(net, place) {
+  if (place >= 0) return { name: net.nodes[place].path, shape: net.nodes[place].shape };
+  const input = net.inputs[-1 - place];
+  return { name: net.inputs.length > 1 ? input.name : "the picture", shape: input.shape };
+}
+
+/**
+ * The place of a source of values, as it is called by the program.
+ * @param {Net} net
+ * @param {string} source
+ */
+export function placeOf(net, source) {
+  const input = net.inputs.findIndex((i) => i.source === source);
+  return input >= 0 ? -1 - input : net.nodes.findIndex((n) => n.path === source);
+}
+
+/** What tells the program which input is meant; the first needs no words. */
+export function whichInput() {
+  return chosen.input ? { input: chosen.input } : {};
+}
 
 /** @type {[string[], () => void][]} */
 const listeners = [];
