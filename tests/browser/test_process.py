@@ -107,7 +107,7 @@ def test_a_notebook_shows_the_table_and_the_page(tmp_path: Path, browser: Any) -
 
 @pytest.mark.parametrize("rank", [1, 3])
 def test_a_file_of_sound_or_volume_is_looked_at(rank: int, tmp_path: Path, visit: Callable[..., Any]) -> None:
-    shape = (50, 1) if rank == 1 else (4, 5, 6, 1)
+    kind, shape = ("signal", (50, 1)) if rank == 1 else ("volume", (4, 5, 6, 1))
     Model(Sequential(Conv(2, 3), Flatten(), Dense(2)), shape).save(tmp_path / "net.safetensors")
     name = str(tmp_path / ("tone.wav" if rank == 1 else "scan.npy"))
     if rank == 1:
@@ -120,6 +120,5 @@ def test_a_file_of_sound_or_volume_is_looked_at(rank: int, tmp_path: Path, visit
     look(str(tmp_path / "net.safetensors"), name, 0, str(out), browser=False, quiet=True, as_json=False)
     page = visit(out.as_uri(), offline=True)
     expect(page.locator("#total")).to_have_count(1)
-    made = "scan.npy" if rank == 3 else "tone.wav"
     shown = page.evaluate("document.querySelector('#picture-canvas').getAttribute('aria-label')")
-    assert shown == "The picture, " + "\u2009\u00d7\u2009".join(map(str, shape)), made
+    assert shown == f"The {kind}, " + "\u2009\u00d7\u2009".join(map(str, shape))

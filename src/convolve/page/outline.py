@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from convolve.graph import Leaf, Shape, Value
 from convolve.layers import Row
-from convolve.network import Forward
 from convolve.ops.convolution import Convolution, InputGradient
+from convolve.view.anatomy import Anatomy, passes
+from convolve.view.flow import reads
 from convolve.view.summary import multiply_adds
 
 LONG = 24
@@ -84,57 +85,16 @@ class Fold:
     title: str
 
 
-def nodes(built: Forward) -> tuple[Node, ...]:
-    """The nodes of a net that was built on one sample, each behind those it reads."""
-    made: list[Node] = []
-    producer: dict[int, int] = {x.serial: -1 - i for i, x in enumerate(built.inputs)}
-    for row in _inner_first(built.construction.rows):
-        places, inside = _read(row, producer)
-        producer[row.output.serial] = len(made)
-        made.append(_node(row, places, inside))
-    return tuple(made)
+def nodes(anatomy: Anatomy) -> tuple[Node, ...]:
+    """The nodes of a net, each behind those it reads."""
+    read = reads(anatomy)
+    places = {name: -1 - i for i, name in enumerate(anatomy.inputs)} | {name: i for i, name in enumerate(read)}
+    return tuple(_node(anatomy, path, tuple(places[source] for source in sources)) for path, sources in read.items())
 
 
-def _inner_first(rows: Sequence[Row]) -> list[Row]:
-    """Rows in the order their values are made. A block that gives what a layer in it gives is left out."""
-    ordered: list[Row] = []
-    open_rows: list[tuple[Row, int]] = []
-
-    def close(depth: int) -> None:
-        while open_rows and open_rows[-1][0].depth >= depth:
-            row, start = open_rows.pop()
-            if all(inner.output.serial != row.output.serial for inner in ordered[start:]):
-                ordered.append(row)
-
-    for row in rows:
-        close(row.depth)
-        open_rows.append((row, len(ordered)))
-    close(0)
-    return ordered
-
-
-def _read(row: Row, producer: Mapping[int, int]) -> tuple[tuple[int, ...], list[Value]]:
-    """The nodes a row's own ops read, and the values they make on the way."""
-    if row.output.serial in producer:  # it changes nothing, as a dropout in evaluation
-        return (producer[row.output.serial],), []
-    places: dict[int, None] = {}
-    inside: list[Value] = []
-    seen: set[int] = set()
-    stack = [row.output]
-    while stack:
-        value = stack.pop()
-        if value.serial in seen:
-            continue
-        seen.add(value.serial)
-        if value.serial in producer:
-            places[producer[value.serial]] = None
-        else:
-            inside.append(value)
-            stack.extend(reversed(value.inputs))
-    return tuple(places), inside
-
-
-def _node(row: Row, places: tuple[int, ...], inside: Sequence[Value]) -> Node:
+def _node(anatomy: Anatomy, path: str, places: tuple[int, ...]) -> Node:
+    row = anatomy.rows[path]
+    inside = [] if passes(row) else anatomy.own(row)
     learnt = [v for v in inside if isinstance(v.op, Leaf) and v.op.kind == "parameter"]
     products = [v for v in inside if isinstance(v.op, (Convolution, InputGradient))]
     product, dense = None, None
@@ -142,7 +102,7 @@ def _node(row: Row, places: tuple[int, ...], inside: Sequence[Value]) -> Node:
         [product] = products
         dense = Dense.between(product.inputs[0].shape[1:], row.output.shape[1:], bias=len(learnt) > 1)
     return Node(
-        row.path,
+        path,
         row.layer.title(),
         row.output,
         places,

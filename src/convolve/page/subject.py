@@ -74,7 +74,7 @@ class Subject:
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
-        return nodes(self.anatomy.forward)
+        return nodes(self.anatomy)
 
     @cached_property
     def filtered(self) -> frozenset[str]:

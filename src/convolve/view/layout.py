@@ -20,6 +20,7 @@ from convolve.network import Network
 from convolve.ops.convolution import Convolution, InputGradient
 from convolve.ops.pool import Pool
 from convolve.view.anatomy import Anatomy, passes
+from convolve.view.flow import holds, reads
 from convolve.view.summary import Row, described
 from convolve.view.text import by
 
@@ -112,12 +113,12 @@ def layout(
         anatomy: of the network, where it is at hand.
     """
     anatomy = anatomy or Anatomy(network)
-    reads = _reads(anatomy)
-    folds = list(_repeats(anatomy, reads)) if (len(reads) > LONG if fold is None else fold) else []
+    read = reads(anatomy)
+    folds = list(_repeats(anatomy, read)) if (len(read) > LONG if fold is None else fold) else []
     stands_for = {copy: kept for f in folds for layers in f.hidden for copy, kept in zip(layers, f.shown, strict=True)}
     shown = {
         layer: tuple(dict.fromkeys(stands_for.get(name, name) for name in sources))
-        for layer, sources in reads.items()
+        for layer, sources in read.items()
         if layer not in stands_for
     }
     followers: dict[str, tuple[str, ...]] = {}
@@ -154,7 +155,7 @@ def _place(anatomy: Anatomy, layer: str, row: int, column: int, followers: tuple
         own_parameters=sum(
             described(anatomy.rows[name], anatomy.fields).parameters
             for name in (layer, *followers)
-            if not _holds(name, anatomy.rows)
+            if not holds(name, anatomy.rows)
         ),
     )
 
@@ -171,54 +172,6 @@ def _detail(anatomy: Anatomy, row: layers.Row) -> str:
                     said.append(f"{name} {numbers[0] if len(set(numbers)) == 1 else by(numbers)}")
             return ", ".join([*said, *([f"{groups} groups"] if groups > 1 else [])])
     return ""
-
-
-# what reads what
-
-
-def _reads(anatomy: Anatomy) -> dict[str, tuple[str, ...]]:
-    """The layers that are drawn, each after those it reads, and what these are.
-
-    Of blocks, only those that do something themselves, as adding up their sides; what just holds others is not drawn.
-    """
-    found: dict[str, tuple[str, ...]] = {}
-    handed: dict[str, list[str]] = {}
-    for path in _finished(anatomy.rows):
-        row = anatomy.rows[path]
-        sources = anatomy.inside(row)
-        if not passes(row) and anatomy.known[row.output.serial] != path:
-            continue
-        found[path] = tuple(dict.fromkeys(_handed(name, path, handed) for name in sources)) or (
-            next(iter(anatomy.inputs)),
-        )
-        if passes(row) and not _holds(path, anatomy.rows):
-            for name in sources:
-                handed.setdefault(name, []).append(path)
-    return found
-
-
-def _handed(name: str, reader: str, handed: Mapping[str, Sequence[str]]) -> str:
-    """The last layer within the reader's block that hands the result of `name` on as it is, or `name` itself."""
-    around = reader.rpartition(".")[0]
-    for path in reversed(handed.get(name, ())):
-        block = path.rpartition(".")[0]
-        if not block or around == block or around.startswith(f"{block}."):
-            return path
-    return name
-
-
-def _finished(rows: Mapping[str, layers.Row]) -> Iterator[str]:
-    """Names of layers in the order in which they are done: blocks after what is in them."""
-    open_blocks: list[str] = []
-    for path in rows:
-        while open_blocks and not path.startswith(f"{open_blocks[-1]}."):
-            yield open_blocks.pop()
-        open_blocks.append(path)
-    yield from reversed(open_blocks)
-
-
-def _holds(path: str, rows: Mapping[str, layers.Row]) -> bool:
-    return any(other.startswith(f"{path}.") for other in rows)
 
 
 def _joined(

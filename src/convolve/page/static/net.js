@@ -1,7 +1,7 @@
 // The net as a drawing: a card a layer with its first maps, lines for what flows between; long nets folded.
 
 import { el, svg, byId, by, whole, large, latest } from "page/dom.js";
-import { chosen, choose, on } from "page/state.js";
+import { chosen, choose, on, sort } from "page/state.js";
 import { paintMap } from "page/paint.js";
 import { onScheme } from "page/colour.js";
 
@@ -249,12 +249,12 @@ function card(net, item, how) {
 function words(net) {
   const folded = net.folds.length ? " Repeated blocks are folded; + unfolds them." : "";
   byId("net-words").textContent =
-    `${net.nodes.length} layers from left to right, with their first activation maps for this picture: ` +
+    `${net.nodes.length} layers from left to right, with their first activation maps for this ${sort(net.inputs[0])}: ` +
     `orange above zero, blue below.${folded} Choose one to look inside.`;
   byId("title").textContent = net.title;
   document.title = `${net.title} \u2013 convolve look`;
   byId("totals").textContent =
-    `${whole(net.parameters)} parameters, ${large(net.multiply_adds)} multiply-adds for ${net.inputs.map((i) => (net.inputs.length > 1 ? `${i.name} of ` : "a picture of ") + by(i.shape)).join(" and ")}`;
+    `${whole(net.parameters)} parameters, ${large(net.multiply_adds)} multiply-adds for ${net.inputs.map((i) => (net.inputs.length > 1 ? `${i.name} of ` : `${sort(i) === "input" ? "an" : "a"} ${sort(i)} of `) + by(i.shape)).join(" and ")}`;
   byId("note").textContent = net.note;
   byId("note").hidden = !net.note;
 }

@@ -1,7 +1,7 @@
 // The picture: shown, drawn upon, chosen from the samples, or dropped as a file.
 
 import { el, svg, byId, latest, by } from "page/dom.js";
-import { chosen, choose, on, whichInput } from "page/state.js";
+import { chosen, choose, on, sort, whichInput } from "page/state.js";
 import { paintPicture, paintTrace } from "page/paint.js";
 import { onScheme } from "page/colour.js";
 import { showAnswer } from "page/answer.js";
@@ -34,6 +34,8 @@ export function showPicture(source, net, notice) {
   const show = () => boards.forEach((place, i) => (place.hidden = i !== chosen.input));
   on(["input"], show);
   show();
+  byId("picture-head").textContent = `The ${sort(net.inputs[0])}`;
+  byId("choose-head").textContent = `Another ${sort(net.inputs[0])}`;
   byId("board").replaceChildren(...(boards.length > 1 ? [inputChoice(net)] : []), ...boards);
   chooser(source, net, look, notice);
   return look({ sample: 0 });
@@ -71,7 +73,7 @@ function board(source, net, number, look) {
   function paint() {
     const picture = chosen.pictures[number];
     if (!picture) return;
-    const described = `The picture, ${by(shape)}`;
+    const described = `The ${sort(net.inputs[number])}, ${by(shape)}`;
     canvas.setAttribute("aria-label", drawable ? `${described}. Arrow keys move the pen, space draws.` : described);
     if (spatial.length === 1) {
       const middle = (low + high) / 2;
@@ -241,7 +243,7 @@ function chooser(source, net, look, notice) {
       const canvas = el("canvas", { class: "pixels", "aria-hidden": "true" });
       const part = data.subarray(i * size, (i + 1) * size);
       if (shape.length === 3) paintTrace(canvas, Array.from({ length: shape[1] }, (_, k) => part[k * shape[2]] / 127.5 - 1));
-      else paintPicture(canvas, part, shape.slice(1), [0, 255]);
+      else paintPicture(canvas, part, shape.length === 2 ? [1, shape[1], 1] : shape.slice(1), [0, 255]);
       const label = net.labels ? net.labels[from + i] : null;
       const name = label === null ? "" : `, ${net.classes ? net.classes[label] : label}`;
       const button = el("button", { type: "button", class: "sample", "aria-label": `Sample ${from + i}${name}` }, canvas);

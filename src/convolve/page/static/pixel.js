@@ -403,7 +403,7 @@ function grid(values, kernel, scale, inside) {
     }
     body.push(el("tr", start && (start / columns) % rows === 0 ? { class: "next" } : {}, ...cells));
   }
-  return el("table", { class: columns > 9 ? "kernel long" : "kernel" }, el("tbody", {}, ...body));
+  return el("table", { class: columns > 6 ? "kernel long" : "kernel" }, el("tbody", {}, ...body));
 }
 
 /** A number for a small cell. @param {number} n */

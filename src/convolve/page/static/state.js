@@ -43,7 +43,12 @@ export const chosen = {
 export function read(net, place) {
   if (place >= 0) return { name: net.nodes[place].path, shape: net.nodes[place].shape };
   const input = net.inputs[-1 - place];
-  return { name: net.inputs.length > 1 ? input.name : "the picture", shape: input.shape };
+  return { name: net.inputs.length > 1 ? input.name : `the ${sort(input)}`, shape: input.shape };
+}
+
+/** What people call an input of so many dimensions. @param {NetInput} input */
+export function sort({ shape }) {
+  return ["input", "input", "signal", "picture", "volume"][Math.min(shape.length, 4)];
 }
 
 /**
