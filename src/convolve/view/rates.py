@@ -48,8 +48,8 @@ def rate_curve(rates: Sequence[float], smoothed: Sequence[float], suggested: flo
 def rate_chart(rates: Sequence[float], smoothed: Sequence[float], suggested: float) -> str:
     """The same in characters, the suggested rate marked by a column.
 
-    >>> print(rate_chart([0.001, 0.01, 0.1], [2.0, 1.0, 0.0], 0.01).splitlines()[0][:12])
-      2 |*
+    >>> rate_chart([0.001, 0.01, 0.1], [2.0, 1.0, 0.0], 0.01).split()[:2]
+    ['2.5', '|']
     """
     top, low = _top(smoothed), min(0.0, *smoothed)
     first, span = math.log10(rates[0]), math.log10(rates[-1] / rates[0]) or 1.0
