@@ -23,8 +23,8 @@ there are 1,500 steps, but not more than 100 times. The highest rate of AdamW is
 reached in one cycle; the weights are averaged (each step keeps 0.998), and labels smoothed by 0.1 unless the data are
 easy. A net that an option names is trained at 0.005, unless the table has it.
 
-The row of easy images was decided on MNIST, that of hard ones on Fashion-MNIST, that of long signals on spoken digits,
-on parts of their training samples that were held out for that. The others follow what is customary.
+The row of easy images was decided on MNIST, that of long signals on spoken digits, on parts of their training samples
+that were held out for that; Fashion-MNIST decided where "easy" ends. The others follow what is customary.
 """
 
 from __future__ import annotations
