@@ -177,7 +177,7 @@ def _cut(tiling: Tiling, rows: int, groups: int) -> tuple[int, int]:
     Blocks keep scratch in the second cache, and are as many as threads share evenly. Few tiles are split by filters, so
     that each filter is read but once.
     """
-    most = max(24, min(60, 4096 // (rows + PANEL) // 6 * 6))
+    most = max(24, min(36, 4096 // (rows + PANEL) // 6 * 6))
     if tiling.count <= FEW_TILES and groups > 1:
         return 1, groups
     blocks = max(-(-tiling.count // most), min(8, -(-tiling.count // 12)))

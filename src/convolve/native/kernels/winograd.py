@@ -199,6 +199,17 @@ def emit_filter_transform(
             to = to + plane
 
 
+def ask_for_next(k: Kernel, x: Pointer, outputs: int, dims: int, channel: Expr) -> None:
+    """Prefetch what the next tile does not share with this one; the vectors of a cache line take turns, by rows."""
+    turns = PANEL // k.target.lanes if dims > 1 else 1
+    x = x + k.args[f"x_step{dims - 1}"] * outputs
+    if turns > 1:
+        x = x + k.x_step0 * (channel // k.target.lanes % turns)
+    for place in places(outputs + 2, dims):
+        if place[-1] >= 2 and (dims == 1 or place[0] % turns == 0):
+            moved(k, x, "x", place).prefetch()
+
+
 def emit_input_transform(k: Kernel, outputs: int, dims: int, x: Pointer, target: Pointer, plane: Expr) -> None:
     """One tile's patch of all channels through all leads, transformed to `target[point * plane + lead, channel]`.
 
@@ -209,6 +220,7 @@ def emit_input_transform(k: Kernel, outputs: int, dims: int, x: Pointer, target:
         source, to = x + (k.lead + lead).load(), target + lead * k.channels
         with k.range(k.channels, step=lanes) as channel:
             tile = {place: moved(k, source + channel, "x", place).vector() for place in places(size, dims)}
+            ask_for_next(k, source + channel, outputs, dims, channel)
             values = along(lambda d: input_transform(k, points, d), tile, dims)
             for point, value in enumerate(values.values()):
                 (to + (plane * point + channel)).store_vector(value)
@@ -359,12 +371,15 @@ class Product:
         blocks = (count + (self.rows - 1)) // self.rows
         with k.range(blocks) as block:
             rows = [a + (block * self.rows + j) * k.v_pitch for j in range(self.rows)]
-            lines = [m + (block * self.rows + j) * k.m_pitch for j in range(self.rows)]
-            places = [[line + v * lanes for v in range(self.vectors)] for line in lines]
-            sums = [
-                [k.variable(zero if fresh is None else k.select(fresh, zero, place.vector())) for place in row]
-                for row in places
-            ]
+
+            def places() -> list[list[Pointer]]:
+                lines = [m + (block * self.rows + j) * k.m_pitch for j in range(self.rows)]
+                return [[line + v * lanes for v in range(self.vectors)] for line in lines]
+
+            if fresh is None:
+                sums = [[k.variable(zero) for _ in range(self.vectors)] for _ in rows]
+            else:
+                sums = [[k.variable(k.select(fresh, zero, place.vector())) for place in line] for line in places()]
 
             def step(channel: Expr) -> None:
                 weights = [(b + (channel * PANEL + v * lanes)).vector() for v in range(self.vectors)]
@@ -380,8 +395,8 @@ class Product:
                     step(channel + i)
             with k.range(length, whole) as channel:
                 step(channel)
-            for row, totals in zip(places, sums, strict=True):
-                for place, total in zip(row, totals, strict=True):
+            for line, totals in zip(places(), sums, strict=True):
+                for place, total in zip(line, totals, strict=True):
                     place.store_vector(total.get())
 
     def _output(self, k: Kernel, m: Pointer, tile: Expr, column: Expr, width: Expr) -> None:
