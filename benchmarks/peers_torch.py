@@ -276,7 +276,17 @@ def unet(rank: int = 2, channels: int = 3, filters: int = 16, depth: int = 3) ->
     return nn.Sequential(inner, CONV[rank](filters, 2, 1))
 
 
+def autoencoder(classes: int = 1) -> nn.Module:
+    return nn.Sequential(
+        *(*convolution(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(*convolution(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 4, 1)),
+        *(nn.ConvTranspose2d(4, 32, 2, 2), *convolution(32, 32, 3, padding=1), nn.ReLU()),
+        *(nn.ConvTranspose2d(32, 16, 2, 2), *convolution(16, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, classes, 1)),
+    )
+
+
 NETS: dict[str, Callable[..., nn.Module]] = {
+    "autoencoder": autoencoder,
     **{
         build.__name__: build
         for build in (mlp, lenet5, mnist_cnn, digits, glyphs, small, m5, cnn3d, unet, squeezenet, mobilenet_v2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from convolve.layers import Imported, Layer
 from convolve.network import Network, View
 from convolve.ops.softmax import Softmax
 from convolve.page import PORT
-from convolve.source import Rows, Source, batch
+from convolve.source import Rows, Source, batch, in_order
 
 if TYPE_CHECKING:
     from convolve.augment import Augmentation, Pipeline, Views
@@ -230,11 +230,10 @@ class Model:
             return self._averaged(x, batch_size, augment, targets or ("classes" if self.classes else "values"))
         network, arrays = self.network, self._given(x)
         size = self._batch(arrays[0], batch_size)
-        count = len(arrays[0])
-        if count <= size:
-            made = network.predict(*(batch(a, 0, count) for a in arrays))
+        if len(arrays[0]) <= size:
+            made = network.predict(*(batch(a, 0, len(a)) for a in arrays))
         else:
-            parts = [network.predict(*(batch(a, i, i + size) for a in arrays)) for i in range(0, count, size)]
+            parts = [network.predict(*batches) for batches in zip(*(in_order(a, size) for a in arrays), strict=False)]
             made = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return next(iter(made.values())) if len(made) == 1 else made
 
@@ -250,6 +249,22 @@ class Model:
         ports = [(port, given[port.name]) for port in network.ports]
         return [as_rows(array, network.sample(port, _shape(array))) for port, array in ports]
 
+    def outputs(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        augment: Sequence[Augmentation] = (),
+        targets: losses.Targets | None = None,
+    ) -> Iterator[np.ndarray]:
+        """As `predict`, a batch after the other, so that neither samples nor outputs need to fit into memory.
+
+        Those of a source are read ahead, while the net computes.
+        """
+        rows = as_rows(x, self.input_shape)
+        size = self._batch(rows, batch_size)
+        for samples in in_order(rows, size):
+            yield self.predict(samples, size, augment, targets)
+
     def _averaged(
         self, x: Any, batch_size: int | None, augment: Sequence[Augmentation], kind: losses.Targets
     ) -> np.ndarray:
@@ -257,8 +272,8 @@ class Model:
         views, images = Views(tuple(augment)), as_rows(x, self.input_shape)
         size = self._batch(images, batch_size)
         parts = []
-        for i in range(0, len(images), size):
-            seen = views.of(batch(images, i, i + size), self.network.threads)
+        for samples in in_order(images, size):
+            seen = views.of(samples, self.network.threads)
             made = [self.predict(view, batch_size) for view in seen]
             if len(self.output_shape) == len(self.input_shape):
                 made = views.back(made, self.network.threads)
@@ -323,9 +338,10 @@ class Model:
         augment: Sequence[Augmentation] = (),
     ) -> dict[str, float]:
         size = self._batch(images, batch_size)
-        total, right, decided = 0.0, 0, 0
-        for i in range(0, len(images), size):
-            samples, wanted = batch(images, i, i + size), target[i : i + size]
+        total, right, decided, start = 0.0, 0, 0, 0
+        for samples in in_order(images, size):
+            wanted = target[start : start + len(samples)]
+            start += len(samples)
             if augment:
                 output = self._averaged(samples, batch_size, augment, losses.targets(loss, self.output_shape))
                 made = self._losses_of(output, wanted, loss)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+AHEAD = 3
+"""Batches of a source that are asked for before they are needed."""
 
 
 @runtime_checkable
@@ -97,6 +102,35 @@ def batch(x: Rows, start: int, stop: int) -> NDArray[Any]:
     array([3, 4])
     """
     return x[start:stop] if isinstance(x, np.ndarray) else x.batch(np.arange(start, min(stop, len(x))))
+
+
+def in_order(x: Rows, size: int) -> Iterator[NDArray[Any]]:
+    """All rows, `size` at a time; those of a source are read ahead.
+
+    >>> [part.tolist() for part in in_order(np.arange(5), 2)]
+    [[0, 1], [2, 3], [4]]
+    """
+    starts = range(0, len(x), size)
+    if isinstance(x, np.ndarray):
+        return (x[i : i + size] for i in starts)
+    return ahead(x, (np.arange(i, min(i + size, len(x))) for i in starts))
+
+
+def ahead(x: Source, batches: Iterable[NDArray[np.integer[Any]]]) -> Iterator[NDArray[Any]]:
+    """The rows of each batch, made by another thread some batches before they are needed."""
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    waiting: deque[Future[NDArray[Any]]] = deque()
+    thread = ThreadPoolExecutor(1, "convolve-feed")
+    try:
+        for chosen in batches:
+            waiting.append(thread.submit(x.batch, chosen))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        thread.shutdown(cancel_futures=True)
 
 
 def joined(x: Rows, then: Rows) -> Rows:

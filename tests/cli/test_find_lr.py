@@ -35,7 +35,8 @@ def test_the_curve_is_shown_and_written_and_no_run_begins(convolve: Convolve, he
         mean = 0.9 * mean + 0.1 * row["loss"]
         assert row["smoothed"] == pytest.approx(mean / (1 - 0.9**step))
     assert all(loss <= 4 * min(smoothed[: i + 1]) for i, loss in enumerate(smoothed[:-1]) if i >= 10)
-    suggested = float(f"{rates[int(np.argmin(smoothed))] / 10:.2g}")
+    reached = np.array(smoothed) <= smoothed[0] - 0.9 * (smoothed[0] - min(smoothed))
+    suggested = float(f"{rates[int(reached.argmax())] / 3:.2g}")
     assert f"suggested: --rate {suggested:g}  (without --rate, training takes 0.00354)" in done.stdout
     assert f"suggested: {suggested:g}" in (here / "found" / "few-small-rates.svg").read_text()
     ElementTree.parse(here / "found" / "few-small-rates.svg")

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from convolve.cli.report import report
-from convolve.cli.scores import MOST_MISTAKES, Scores
+from convolve.cli.scores import ClassScores, measured
+from convolve.cli.scores.classes import MOST_MISTAKES
 from convolve.layers import Dense, Flatten, Sequential
 from convolve.model import Model
 
@@ -34,12 +35,12 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def scores_of(x: np.ndarray, names: tuple[str, ...] = ()) -> tuple[Scores, Model]:
+def scores_of(x: np.ndarray, names: tuple[str, ...] = ()) -> tuple[ClassScores, Model]:
     model = Model(Sequential(Flatten(), Dense(3)), input_shape=x.shape[1:])
-    return Scores.of(model, x, np.arange(len(x)) % 3, CLASSES, names=names), model
+    return measured(ClassScores(CLASSES, names), model, x, np.arange(len(x)) % 3), model
 
 
-def page_of(x: np.ndarray, scores: Scores, model: Model) -> Page:
+def page_of(x: np.ndarray, scores: ClassScores, model: Model) -> Page:
     reached = {"net": "<b>mine</b>", "parameters": 9, "epochs": 2, "seconds": 1.0, "accuracy": scores.accuracy}
     config = {"settings": {"net": "<b>mine</b>", "seed": 0}, "data": {"name": "x & y"}, "made_with": {"cpu": "a<b"}}
     results = {"fully_connected": None, "net": reached, "best_epoch": 2, "cost": {"peak_bytes": 5_000_000}}

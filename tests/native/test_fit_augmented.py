@@ -72,6 +72,20 @@ def test_a_source_trains_as_its_array_does(steps: tuple[augment.Augmentation, ..
     assert all(name.startswith("convolve-feed") for name, _ in source.asked)
 
 
+def test_a_source_is_read_ahead_when_it_is_predicted_and_evaluated() -> None:
+    model = small()
+    for call in (
+        lambda x: model.predict(x, 16),
+        lambda x: model.predict(x, 16, [augment.Flip()]),
+        lambda x: model.evaluate(x, Y, 16)["loss"],
+        lambda x: np.concatenate(list(model.outputs(x, 16))),
+    ):
+        source = Made(X)
+        np.testing.assert_array_equal(call(source), call(X))
+        assert len(source.asked) == 3
+        assert all(name.startswith("convolve-feed") for name, _ in source.asked)
+
+
 def test_a_resumed_training_goes_on_with_the_same_bits() -> None:
     def begun(model: Model) -> Trainer:
         return Trainer(model.network, "cross_entropy", optim.SGD(0.01, momentum=0.9))

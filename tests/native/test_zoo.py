@@ -16,12 +16,14 @@ SMALL: dict[str, tuple[int, ...]] = {
     "m5_narrow": (1800, 1),
     "cnn3d": (9, 8, 10, 1),
     "unet": (16, 24, 3),
+    "autoencoder": (16, 12, 1),
 }
 LONG: dict[str, tuple[int, ...]] = {
     "m5": (2300, 1),
     "m5_narrow": (2300, 1),
     "cnn3d": (40, 8, 8, 1),
     "unet": (112, 16, 3),
+    "autoencoder": (40, 16, 1),
     "squeezenet": (41, 33, 3),
 }
 """Long enough in one dimension, and such that the first windows leave nothing unread at the end."""

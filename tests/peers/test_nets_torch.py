@@ -86,6 +86,7 @@ CASES = {
     "m5_narrow": Case((2300, 1)),
     "cnn3d": Case((9, 8, 12, 1)),
     "unet": Case((24, 16, 3)),
+    "autoencoder": Case((16, 12, 1), {"classes": 3}),
 }
 REPEATING = ("resnet56", "resnet34", "resnet101", "vgg13", "vgg19")
 """Nets that only repeat the blocks of others."""

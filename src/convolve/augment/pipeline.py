@@ -91,7 +91,7 @@ class Pipeline:
         made, targets = filled(plan, x, rows, threads or default_threads()), y[rows]
         if self.places and any(isinstance(s, Geometric) for s in self.steps):
             targets = self._placed(plan, x, y, rows, threads)
-        if plan.mixings and y.dtype == np.int32:
+        if plan.mixings and targets.dtype.kind in "iu":
             targets = self._probabilities(targets)
         for mixing in plan.mixings:
             targets = mixing.of_places(targets) if self.places else mixing.of_wholes(targets, x.shape[1:-1])
@@ -155,10 +155,11 @@ class Pipeline:
                 f"augment: targets of places {y.shape[1:]} do not lie on samples of {x.shape[1:]}: flips, shifts and "
                 "the like cannot be applied to both. Leave them out, or give targets of the samples' size"
             )
-        if y.dtype == np.int32:
-            return nearest(plan, y[rows])
+        chosen = y[rows]
+        if chosen.dtype.kind in "iu":
+            return nearest(plan, chosen.astype(np.int32))
         moved = plan.geometry(y.shape[-1])
-        return filled(moved, np.ascontiguousarray(y), rows, threads or default_threads())
+        return filled(moved, np.ascontiguousarray(chosen), np.arange(len(rows)), threads or default_threads())
 
     def _probabilities(self, y: NDArray[Any]) -> NDArray[Any]:
         if self.classes is None:

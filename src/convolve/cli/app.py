@@ -115,6 +115,7 @@ def _whole_option(
     return click.option(name, type=int, callback=_whole(least, most), default=default, metavar="N", help=help)
 
 
+TASKS = ["classify", "labels", "regress", "segment", "autoencode"]
 _quiet = click.option("--quiet", is_flag=True, help="Print nothing but the result itself.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 _version = click.version_option(__version__, prog_name="convolve", message="%(prog)s %(version)s")
@@ -137,8 +138,8 @@ def commands() -> None:
     To begin:  convolve train mnist
 
     DATA is the name of a known set (see `convolve datasets`), a folder with one subfolder a class of images, WAV files
-    or .npy volumes, a CSV of path,label, a .npz with x_train, y_train, x_test and y_test, or a pair of IDX files as
-    images,labels. MODEL is a .safetensors file, an
+    or .npy volumes, a folder with images and masks in folders of these names, a CSV of path,label or path,value, a .npz
+    with x_train, y_train, x_test and y_test, or a pair of IDX files as images,labels. MODEL is a .safetensors file, an
     .onnx file or the folder of a training run. NAME is a net of the zoo, for instance digits or resnet20.
     """
 
@@ -153,6 +154,7 @@ def _shared(function: Command) -> Command:
 
 @commands.command()
 @click.argument("data")
+@click.option("--task", type=click.Choice(TASKS), help="What is to be learnt. [default: what DATA is labelled for]")
 @click.option("--net", metavar="NAME|FILE.py:net|FILE.onnx", help="The net. [default: chosen from the data]")
 @click.option("--from", "start", metavar="MODEL", help="Begin with a trained MODEL, made for the classes of DATA.")
 @_whole_option("--head-epochs", "With --from: epochs of the new last layer alone. [default: one in five]", least=0)
@@ -220,12 +222,14 @@ def evaluate(**options: Any) -> None:
 @click.argument("model")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--views", metavar="STEP,...", help="Average over flips and shifts: for instance flip or flip,shift.")
+@click.option("--out", metavar="DIR", help="Where masks, or samples as they are given back, are written.")
 @_threads
 @_shared
 def predict(**options: Any) -> None:
     """Say what MODEL sees in image files, or hears in WAV files.
 
-    Prints the three most probable classes of each, a line a file. Images may have any size, grey or colour, and sounds
+    Prints the three most probable classes of each, a line a file; of other tasks the labels, the values, or how much of
+    it each class has: with --out, masks are written, too. Images may have any size, grey or colour, and sounds
     any rate and length; they are brought to what the model takes. Arrays come as .npy files.
     """
     from convolve.cli.predict import predict

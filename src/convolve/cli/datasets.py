@@ -92,6 +92,10 @@ def _as_dict(dataset: Dataset, pairs: list[Repeated]) -> dict[str, Any]:
 def _say(output: Output, dataset: Dataset, pairs: list[Repeated]) -> None:
     output.say(f"{dataset.name}: {dataset.describe()}")
     output.say(f"values: {dataset.x_train.dtype}\n")
+    if dataset.task == "regress":
+        output.say(_value_table(dataset))
+        _say_repeated(output, dataset, pairs)
+        return
     output.say(_class_table(dataset))
     counts = balance(dataset)["train"]
     least, most = int(counts.min()), int(counts.max())
@@ -108,9 +112,18 @@ def _say(output: Output, dataset: Dataset, pairs: list[Repeated]) -> None:
         _say_more(output, len(dataset.skipped))
 
 
+def _value_table(dataset: Dataset) -> str:
+    rows = [
+        (printable(name), part, *(f"{v:.6g}" for v in (y.min(), y.mean(), y.std(), y.max())))
+        for part, (_, values) in parts(dataset).items()
+        for name, y in zip(dataset.classes, values.T.astype(float), strict=True)
+    ]
+    return table(("value", "part", "least", "mean", "deviation", "largest"), rows, left=2)
+
+
 def _class_table(dataset: Dataset) -> str:
     counts = balance(dataset)
-    total = len(dataset.x_train)
+    total = int(counts["train"].sum()) if dataset.task == "segment" else len(dataset.x_train)
     rows = [
         (
             printable(name),
@@ -120,7 +133,10 @@ def _class_table(dataset: Dataset) -> str:
         for i, name in enumerate(dataset.classes)
     ]
     left = len(rows) - MOST_CLASSES
-    text = table(("class", *counts, "of train"), rows[:MOST_CLASSES])
+    text = table(
+        ({"labels": "label", "segment": "class of places"}.get(dataset.task, "class"), *counts, "of train"),
+        rows[:MOST_CLASSES],
+    )
     return text + (f"\n{left:,} more classes; --json has all" if left > 0 else "")
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from convolve.cli import tasks
 from convolve.cli.find import data_for, find_model, views_of, with_test_part
-from convolve.cli.output import Output, count, percent
-from convolve.cli.scores import Scores
+from convolve.cli.output import Output, count
+from convolve.cli.scores import KINDS, measured, shown, spoken, told
 from convolve.data.dataset import Dataset
 from convolve.source import Rows, joined
 
@@ -25,19 +26,22 @@ def evaluate(
     output = Output(quiet, as_json)
     found = find_model(model, threads, images=True)
     seen = views_of(views)
-    dataset = data_for(found.model, data, output, strict, found.rate)
+    dataset = data_for(found, data, output, strict)
     x, y, part = _images(dataset, everything)
-    scores = Scores.of(found.model, x, y, dataset.classes, seen)
+    scores = KINDS[found.task](dataset.classes, () if everything else dataset.test_files)
+    measured(scores, found.model, x, tasks.targets(found.task, x, y), seen)
     if as_json:
-        output.give({"model": model, "data": data, "part": part, **scores.as_dict()})
+        output.give({"model": model, "data": data, "part": part, "task": found.task, **scores.as_dict()})
     elif quiet:
-        output.result(percent(scores.accuracy))
+        output.result(shown(scores.metric, scores.score))
     else:
-        output.say(f"{model} on {count(scores.images, 'image')} of {data}, {part}\n")
-        output.say(f"accuracy  {percent(scores.accuracy)}")
-        output.say(f"loss      {scores.loss:.4f}\n")
-        output.say(scores.class_table())
-        output.say(f"\n{scores.confused_table()}")
+        output.say(f"{model} on {count(scores.samples, 'image')} of {data}, {part}\n")
+        metrics = scores.metrics()
+        for name in (scores.metric, *(other for other in metrics if other != scores.metric)):
+            output.say(f"{spoken(name):<10}  {shown(name, metrics[name])}")
+        for table in scores.tables():
+            output.say(f"\n{table}")
+        output.say(f"\n{told(scores)}")
 
 
 def _images(dataset: Dataset, everything: bool) -> tuple[Rows, np.ndarray, str]:

@@ -12,7 +12,7 @@ from convolve.augment import Augmentation, Flip, Shift
 from convolve.cli.output import Output, count, meant, printable
 from convolve.cli.progress import Downloads
 from convolve.cli.run import MODEL
-from convolve.data.dataset import Dataset
+from convolve.data.dataset import TASKS, Dataset, Task
 from convolve.errors import ConvolveError, DataError, FileError
 from convolve.model import Model, from_onnx, load
 
@@ -28,6 +28,8 @@ class Found:
     trained_on: str | None = None
     rate: int | None = None
     """Samples a second of the sounds that it was trained on."""
+    task: Task = "classify"
+    """What it was trained to do."""
 
 
 def find_model(text: str, threads: int | None = None, images: bool = False) -> Found:
@@ -45,12 +47,13 @@ def find_model(text: str, threads: int | None = None, images: bool = False) -> F
     _, header = storage.load(path)
     extra = header.get("extra")
     kept = extra if isinstance(extra, dict) else {}
-    trained_on, rate = kept.get("trained_on"), kept.get("rate")
+    trained_on, rate, task = kept.get("trained_on"), kept.get("rate"), kept.get("task")
     return Found(
         load(path, threads),
         text,
         trained_on if isinstance(trained_on, str) else None,
         rate if isinstance(rate, int) else None,
+        task if task in TASKS else "classify",
     )
 
 
@@ -97,11 +100,12 @@ def load_data(
     strict: bool = False,
     list_skipped: bool = True,
     rate: int | None = None,
+    task: Task | None = None,
 ) -> Dataset:
     """A data set; files of a folder brought to `size`. What could not be read is said, or with `strict` an error."""
     resized = size if data.is_files(text) else None
     with Downloads(output) as progress:
-        dataset = data.load(text, size=resized, strict=strict, rate=rate, progress=progress)
+        dataset = data.load(text, size=resized, strict=strict, rate=rate, task=task, progress=progress)
     if dataset.skipped and list_skipped:
         many, first = len(dataset.skipped), printable(dataset.skipped[0].reason)
         output.say(
@@ -122,27 +126,31 @@ def input_size(model: Model) -> tuple[int, ...] | None:
     return tuple(spatial) if len(spatial) < 3 else None
 
 
-def data_for(model: Model, text: str, output: Output, strict: bool = False, rate: int | None = None) -> Dataset:
-    """A data set whose images and classes are numbered as the model's.
+def data_for(found: Found, text: str, output: Output, strict: bool = False) -> Dataset:
+    """A data set for a model's task whose images and classes are numbered as the model's.
 
     Raises:
         DataError: it has classes that the model does not know.
     """
-    dataset = load_data(text, output, input_size(model), strict, rate=rate)
+    model = found.model
+    dataset = load_data(text, output, input_size(model), strict, rate=found.rate, task=found.task)
     known = model.classes or tuple(map(str, range(model.output_shape[-1])))
-    if dataset.classes == known:
+    if dataset.classes == known or found.task == "autoencode":
         return dataset
     numbered = dataset.classes == tuple(map(str, range(len(dataset.classes))))
     unknown = [name for name in dataset.classes if name not in known]
     if numbered and len(dataset.classes) <= len(known):
         return replace(dataset, classes=known)
-    if unknown:
+    if found.task == "regress" or unknown:
         raise DataError(
             f"{text}: has classes that the model does not know: {_few(unknown)}. It was trained on {_few(known)}"
         )
     places = np.array([known.index(name) for name in dataset.classes])
     parts = {name: getattr(dataset, name) for name in ("y_train", "y_validation", "y_test")}
-    numbers = {name: None if y is None else places[y] for name, y in parts.items()}
+    one = np.eye(len(known), dtype=np.float32)[places]
+    numbers = {
+        name: None if y is None else y @ one if found.task == "labels" else places[y] for name, y in parts.items()
+    }
     return replace(dataset, **numbers, classes=known)  # type: ignore[arg-type]
 
 

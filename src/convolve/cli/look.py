@@ -66,7 +66,7 @@ def _subject(found: Found, data: str | None, output: Output) -> Subject:
     if file is not None:
         x, source = read_sample(_contents(file), file.name, model.input_shape, found.rate)[None], file.name
     elif data := data or _its_data(found):
-        dataset = data_for(model, data, output)
+        dataset = data_for(found, data, output)
         test = dataset.x_test is not None
         x, y = (dataset.x_test, dataset.y_test) if test else (dataset.x_train, dataset.y_train)
         assert x is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import ProgressColumn, TaskID
 
+    from convolve.cli.tasks import Column
+
 LINES_APART = 3.0
 """Seconds between lines where no one watches (a log, a pipe); the first and the last epoch always have theirs."""
 REDRAWS_APART = 0.1
@@ -23,14 +25,14 @@ REDRAWS_APART = 0.1
 class Display:
     """A callback for `fit`, and a context that leaves the terminal as it was."""
 
-    def __init__(self, output: Output, batch_size: int) -> None:
-        self.output, self.batch_size = output, batch_size
+    def __init__(self, output: Output, batch_size: int, columns: Sequence[Column]) -> None:
+        self.output, self.batch_size, self.columns = output, batch_size, columns
         self._bar = _training_bar(output) if output.animated else None
         self._first: tuple[int, float] | None = None
         self._speed = self._drawn = self._said = 0.0
 
     def __enter__(self) -> Display:
-        self.output.say(_columns("epoch", "loss", "accuracy", "validation", "images/s", "time"))
+        self.output.say(_columns("epoch", "loss", [column.head for column in self.columns], "images/s", "time"))
         if self._bar:
             self._bar.start()
             self._task = self._bar.add_task("", total=None, state="preparing")
@@ -68,7 +70,7 @@ class Display:
             self._speed = (progress.step - step) * self.batch_size / (now - began)
 
     def _state(self, progress: Progress) -> str:
-        parts = [f"loss {progress.loss:.4f}"]
+        parts = [f"loss {_loss(progress.loss)}"]
         if progress.accuracy is not None:
             parts.append(percent(progress.accuracy))
         if self._speed:
@@ -84,9 +86,8 @@ class Display:
         metrics = progress.metrics
         line = _columns(
             f"{progress.epoch}/{progress.epochs}",
-            f"{metrics['loss']:.4f}",
-            percent(metrics["accuracy"]),
-            percent(metrics["validation_accuracy"]),
+            _loss(metrics["loss"]),
+            [format(metrics[column.key], column.form) for column in self.columns],
             f"{self._speed:,.0f}" if self._speed else "",
             duration(metrics["seconds"]),
         )
@@ -96,8 +97,17 @@ class Display:
             self.output.say(line)
 
 
-def _columns(epoch: str, loss: str, accuracy: str, validation: str, speed: str, seconds: str) -> str:
-    return f"{epoch:<7}  {loss:>7}  {accuracy:>8}  {validation:>10}  {speed:>9}  {seconds:>10}"
+def _columns(epoch: str, loss: str, metrics: Sequence[str], speed: str, seconds: str) -> str:
+    first, second = metrics
+    return f"{epoch:<7}  {loss:>7}  {first:>10}  {second:>10}  {speed:>9}  {seconds:>10}"
+
+
+def _loss(value: float) -> str:
+    """
+    >>> _loss(0.12345), _loss(123456.7)
+    ('0.1235', '1.235e+05')
+    """
+    return f"{value:.4f}" if value < 1000 else f"{value:.4g}"
 
 
 def _training_bar(output: Output) -> Bar:

@@ -44,7 +44,7 @@ def find_rate(
         output.say(rate_chart(found.rates, found.smoothed, found.suggested))
         output.say("smoothed loss over the learning rate; the column of | is the rate that is suggested\n")
         output.say(f"suggested: --rate {found.suggested:g}  (without --rate, training takes {given:.3g})")
-        output.say(f"a tenth of the rate where the loss is lowest; written to {svg} and {table}")
+        output.say(f"a third of the rate where nine tenths of the way down are made; written to {svg} and {table}")
 
 
 def _series(found: RangeTest) -> dict[str, list[float]]:

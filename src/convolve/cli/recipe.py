@@ -88,9 +88,14 @@ def zoo_net(name: str, x: np.ndarray, classes: int) -> Layer:
     are brought to mean 0 and standard deviation 1, each channel by its own over `x`.
     """
     entry = zoo.by_name(name)
+    return entry.make(classes=classes, normalize=scaling(entry, x))
+
+
+def scaling(entry: zoo.Entry, x: np.ndarray) -> Normalize | bool:
+    """What a net of the zoo begins with for samples as `x` holds them; True is its own normalisation."""
     if x.dtype != np.uint8:
-        return entry.make(classes=classes, normalize=Normalize(*_statistics(x), name="normalize"))
-    return entry.make(classes=classes, normalize=entry.input_shape[-1] == x.shape[-1] or zoo.BYTES)
+        return Normalize(*_statistics(x), name="normalize")
+    return entry.input_shape[-1] == x.shape[-1] or zoo.BYTES
 
 
 def _statistics(x: np.ndarray) -> tuple[float | tuple[float, ...], float | tuple[float, ...]]:

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from convolve.cli.output import duration, percent
-from convolve.cli.scores import Mistake, Scores
+from convolve.cli.scores import ClassScores, Scores, shown, spoken
+from convolve.cli.scores.base import Mistake
 from convolve.view.curves import curves
 from convolve.view.svg import Markup, element
 from convolve.view.text import megabytes
@@ -58,10 +59,7 @@ def report(
         _reached(results, scores),
         element("h2", {}, "Curves"),
         Markup(curves(epochs, title)),
-        element("h2", {}, "Classes"),
-        _classes(scores),
-        element("h2", {}, "Confusion"),
-        _confusion(scores),
+        *_told(scores),
         element("h2", {}, "Worst mistakes"),
         _mistakes(scores.worst, pictures),
         element("h2", {}, "The net"),
@@ -93,18 +91,36 @@ def _reached(results: Mapping[str, Any], scores: Scores) -> Markup:
             f"{net['parameters']:,}",
             str(net["epochs"]),
             duration(net["seconds"]),
-            percent(net["accuracy"]),
+            shown(scores.metric, net[scores.metric]),
         )
         for net in nets
     ]
     best = f"The model is that of epoch {results['best_epoch']}, the best by the validation samples. "
-    test = f"Of {scores.images:,} test samples, which nothing before has used, {scores.right:,} are classified rightly."
+    test = f"These are its scores on {scores.samples:,} test samples, which nothing before has used."
+    heads = ("net", "parameters", "epochs", "time", f"test {spoken(scores.metric)}")
+    metrics = [(spoken(name), shown(name, value)) for name, value in scores.metrics().items()]
     return _joined(
-        [_table(("net", "parameters", "epochs", "time", "test accuracy"), rows), element("p", {}, best + test)]
+        [_table(heads, rows), element("p", {}, best + test), _table(("metric", "on the test part"), metrics)]
     )
 
 
-def _classes(scores: Scores) -> Markup:
+def _told(scores: Scores) -> Iterator[Markup]:
+    """What there is beyond the metrics: a table of the classes, labels or values, and who is taken for whom."""
+    if isinstance(scores, ClassScores):
+        yield element("h2", {}, "Classes")
+        yield _classes(scores)
+        yield element("h2", {}, "Confusion")
+        yield _confusion(scores)
+        return
+    for table in scores.tables():
+        yield element("h2", {}, table.title)
+        yield _table(table.heads, table.rows)
+    if (counts := getattr(scores, "counts", None)) is not None and len(counts) <= MOST_CLASSES:
+        yield element("h2", {}, "Confusion, in places")
+        yield _matrix(counts, scores.classes)
+
+
+def _classes(scores: ClassScores) -> Markup:
     rows = [
         (c.name, f"{c.images:,}", f"{c.right:,}", percent(c.recall), percent(c.precision), f"{c.f1:.4f}")
         for c in scores.by_class()
@@ -112,19 +128,23 @@ def _classes(scores: Scores) -> Markup:
     return _table(("class", "images", "right", "accuracy (recall)", "precision", "F1"), rows)
 
 
-def _confusion(scores: Scores) -> Markup:
+def _confusion(scores: ClassScores) -> Markup:
     if len(scores.classes) > MOST_CLASSES:
         pairs = [(p.true, p.predicted, f"{p.count:,}", f"{p.of:,}") for p in scores.confused(MOST_CLASSES)]
         return _table(("true class", "taken for", "images", "of"), pairs)
-    totals = np.maximum(scores.counts.sum(1, keepdims=True), 1)
-    head = [element("th", {}, "true, taken for")] + [element("th", {"scope": "col"}, name) for name in scores.classes]
+    return _matrix(scores.counts, scores.classes)
+
+
+def _matrix(counts: np.ndarray, classes: Sequence[str]) -> Markup:
+    totals = np.maximum(counts.sum(1, keepdims=True), 1)
+    head = [element("th", {}, "true, taken for")] + [element("th", {"scope": "col"}, name) for name in classes]
     rows = [element("tr", {}, _joined(head))]
-    for i, (name, row) in enumerate(zip(scores.classes, scores.counts / totals, strict=True)):
+    for i, (name, row) in enumerate(zip(classes, counts / totals, strict=True)):
         cells = [element("th", {"scope": "row"}, name)]
         for j, share in enumerate(row):
             colour = (0, 114, 178) if i == j else (213, 94, 0)
             shade = f"background: rgba({colour[0]}, {colour[1]}, {colour[2]}, {0.75 * np.sqrt(share):.2f})"
-            count = int(scores.counts[i, j])
+            count = int(counts[i, j])
             cells.append(element("td", {"style": shade} if count else {}, f"{count:,}" if count else " "))
         rows.append(element("tr", {}, _joined(cells)))
     table = element("table", {"class": "confusion"}, _joined(rows))
@@ -136,10 +156,9 @@ def _mistakes(worst: Sequence[Mistake], pictures: Sequence[np.ndarray]) -> Marku
         return element("p", {}, "There are none.")
     figures = []
     for mistake, picture in zip(worst, pictures, strict=True):
-        said = f"{mistake.true} taken for {mistake.predicted}: {percent(mistake.probability)} for what is true"
         name = mistake.name or f"test sample {mistake.index}"
-        caption = element("figcaption", {}, f"{said} ({name})")
-        figures.append(element("figure", {}, _joined([_picture(picture, said), caption])))
+        caption = element("figcaption", {}, f"{mistake.said} ({name})")
+        figures.append(element("figure", {}, _joined([_picture(picture, mistake.said), caption])))
     return element("div", {"class": "mistakes"}, _joined(figures))
 
 

@@ -51,7 +51,13 @@ class Reached:
     parameters: int
     epochs: int
     seconds: float
-    accuracy: float
+    metric: str
+    score: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON, the score under its metric's name."""
+        values = asdict(self)
+        return values | {values.pop("metric"): values.pop("score")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +185,7 @@ class Run:
     def _save_epoch(self, model: Model, trainer: Trainer, history: History) -> None:
         with trainer.averaged():
             data = self.config["data"]
-            extra = {"trained_on": data["dtype"], "rate": data["rate"], "epoch": len(history)}
+            extra = {"trained_on": data["dtype"], "rate": data["rate"], "task": data["task"], "epoch": len(history)}
             if history.best == len(history):
                 model.save(self.folder / MODEL, extra)
             model.save(self.folder / LAST, extra)

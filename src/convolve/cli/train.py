@@ -15,7 +15,9 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
+from convolve import zoo
 from convolve.augment import Pipeline, describe, restore
+from convolve.cli import tasks
 from convolve.cli.choice import choose
 from convolve.cli.doctor import cpu, versions
 from convolve.cli.find import ONNX, find_model, input_size, load_data, model_file, with_test_part
@@ -26,17 +28,17 @@ from convolve.cli.rates import find_rate
 from convolve.cli.recipe import BASELINE, RECIPE, augmentations, chosen_net, image_size, onnx_net, started, zoo_net
 from convolve.cli.report import report
 from convolve.cli.run import METRICS, MODEL, REPORT, Checkpoint, Reached, Run, check_free, slug
-from convolve.cli.scores import Scores
+from convolve.cli.scores import KINDS, Scores, measured, shown, spoken, told
 from convolve.data import is_files
-from convolve.data.dataset import Dataset, held_out
+from convolve.data.dataset import Dataset, Task, held_out
 from convolve.errors import ConvolveError, DataError, DivergenceError, FileError, ShapeError
 from convolve.model import Model
 from convolve.source import Rows, batch, fingerprint, rows, subset
 from convolve.training import schedule
 from convolve.training.cost import Cost, peak_bytes, predict
-from convolve.training.feed import Feed
+from convolve.training.feed import Feed, labels_of
 from convolve.training.fit import Callback, History, Progress, fit
-from convolve.training.losses import CrossEntropy, balanced
+from convolve.training.losses import CrossEntropy, Loss
 from convolve.training.optim import LayerRates, Optimizer
 from convolve.training.range_test import RangeTest, range_test
 from convolve.training.schedule import Schedule
@@ -54,6 +56,7 @@ class Options:
     """The command line as it was typed; None is what nobody gave."""
 
     data: str
+    task: Task | None
     net: str | None
     start: str | None
     head_epochs: int | None
@@ -116,13 +119,15 @@ class Phase:
 class Parts:
     """Images to learn from, images to watch, and images that are used once, at the end."""
 
+    task: Task
     classes: tuple[str, ...]
     x: Rows
-    y: np.ndarray
+    y: Any
+    """As the loss takes it: an array, or `tasks.Rebuilt`; so are the others."""
     x_validation: Rows
-    y_validation: np.ndarray
+    y_validation: Any
     x_test: Rows
-    y_test: np.ndarray
+    y_test: Any
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -151,7 +156,11 @@ def train(options: Options) -> None:
     if out and not old and not options.find_lr:
         check_free(out)
 
-    dataset, without_test = with_test_part(load_data(options.data, output, _size(options, old), options.strict))
+    task = old.config["data"]["task"] if old else options.task
+    found = load_data(options.data, output, _size(options, old), options.strict, task=task)
+    dataset, without_test = with_test_part(found)
+    if options.look and dataset.task != "classify":
+        raise ConvolveError(f"--look shows who is taken for whom; to {dataset.task} has no such mistakes: leave it out")
     parts = _parts(dataset, _seed(options, old))
     _say_found(output, dataset, parts, without_test)
     settings = _resumed(options, old) if old else _settings(options, dataset, parts, output)
@@ -183,13 +192,13 @@ def train(options: Options) -> None:
             every = options.save_every
             history, cost = _train(run, model, phases, checkpoint, parts, settings, compared, every, watching, output)
         run.best(model)
-        scores = Scores.of(model, parts.x_test, parts.y_test, parts.classes, names=dataset.test_files)
-        reached = Reached(settings.net, model.parameter_count, len(history), history["seconds"][-1], scores.accuracy)
+        scores = _scores(model, parts, dataset.test_files)
+        reached = _reached(settings.net, model, history, scores)
         results = {
             "run": str(run.folder),
             "data": config["data"],
-            "net": asdict(reached),
-            "fully_connected": asdict(compared) if compared else None,
+            "net": reached.as_dict(),
+            "fully_connected": compared.as_dict() if compared else None,
             "best_epoch": history.best,
             "test": scores.as_dict(),
             "cost": cost,
@@ -232,13 +241,17 @@ def _seed(options: Options, old: Run | None) -> int:
 
 def _settings(options: Options, dataset: Dataset, parts: Parts, output: Output) -> Settings:
     """The options, and what the rule says of what nobody gave."""
-    choice = choose(dataset, parts.x, parts.y, (parts.x_validation, parts.y_validation))
+    if dataset.task == "classify":
+        choice = choose(dataset, parts.x, parts.y, (parts.x_validation, parts.y_validation))
+    else:
+        choice = tasks.chosen(dataset.task, dataset, len(parts.x))
     size = options.batch_size or choice.batch_size
     epochs = choice.epochs_of(len(parts.x), size)
     steps = describe(choice.augment)
     smoothing, average = choice.smoothing, RECIPE.average
     net, rate = options.start or choice.net, choice.rate_of(options.start or options.net or choice.net)
-    chosen = Settings(net, None, 0, epochs, size, rate, 0, False, average, smoothing, False, None, steps)
+    alone = dataset.task != "classify"
+    chosen = Settings(net, None, 0, epochs, size, rate, 0, alone, average, smoothing, False, None, steps)
     given = _given(options)
     settings = replace(chosen, **given)
     output.say(f"{choice.why}.\nChosen: {_said(settings, set(given))}")
@@ -292,14 +305,16 @@ def _parts(dataset: Dataset, seed: int) -> Parts:
     """The test part as it is; to watch, what the set has for that, else a share of the training images, by the seed."""
     assert dataset.x_test is not None
     assert dataset.y_test is not None
+    learnt = dataset.x_train, dataset.y_train
     if dataset.x_validation is not None and dataset.y_validation is not None:
-        learnt, seen = (dataset.x_train, dataset.y_train.astype(np.int32)), (dataset.x_validation, dataset.y_validation)
-        return Parts(dataset.classes, *learnt, *seen, dataset.x_test, dataset.y_test)
-    share = min(RECIPE.held_out, RECIPE.most_held_out / len(dataset.x_train))
-    kept, watched = held_out(dataset.y_train, share, seed, name=f"{dataset.name}: the training part")
-    x, y = dataset.x_train, dataset.y_train
-    learnt = (subset(x, kept), y[kept].astype(np.int32))
-    return Parts(dataset.classes, *learnt, subset(x, watched), y[watched], dataset.x_test, dataset.y_test)
+        seen = dataset.x_validation, dataset.y_validation
+    else:
+        share = min(RECIPE.held_out, RECIPE.most_held_out / len(dataset.x_train))
+        kept, watched = held_out(dataset.strata, share, seed, name=f"{dataset.name}: the training part")
+        learnt, seen = ((subset(dataset.x_train, part), dataset.y_train[part]) for part in (kept, watched))
+    tested = dataset.x_test, dataset.y_test
+    with_targets = ((x, tasks.targets(dataset.task, x, y)) for x, y in (learnt, seen, tested))
+    return Parts(dataset.task, dataset.classes, *(part for pair in with_targets for part in pair))
 
 
 def _model(parts: Parts, settings: Settings, threads: int | None) -> tuple[Model, str | None]:
@@ -309,16 +324,27 @@ def _model(parts: Parts, settings: Settings, threads: int | None) -> tuple[Model
         ShapeError: it does not suit the images or the classes.
     """
     classes = len(parts.classes)
+    if settings.start is not None and parts.task != "classify":
+        raise ConvolveError(f"--from makes a model for other classes; to {parts.task} begins from a net: leave it out")
     if settings.start is not None:
         return started(settings.start, parts.sample, parts.classes, settings.seed, threads)
-    if settings.net.endswith(ONNX):
+    if settings.net.endswith(ONNX) and parts.task == "classify":
         return onnx_net(settings.net, parts.sample, parts.classes, settings.seed, threads)
-    net = chosen_net(settings.net, parts.sample, classes)
-    model = Model(net, parts.input_shape, settings.seed, threads, classes=parts.classes)
-    if model.output_shape != (classes,):
+    if settings.net in zoo.NETS:
+        net = tasks.zoo_net(settings.net, parts.task, parts.sample, classes)
+    else:
+        net = chosen_net(settings.net, parts.sample, classes)
+    net = tasks.scaled(net, parts.task, parts.y)
+    names = None if parts.task == "autoencode" else parts.classes
+    model = Model(net, parts.input_shape, settings.seed, threads, classes=names)
+    wanted = tasks.output_shape(parts.task, parts.input_shape, classes)
+    if model.output_shape != wanted:
+        advice = {
+            "segment": f"a value a class for each place: end it in Conv({classes}, 1), or take unet",
+            "autoencode": "the shape of a sample",
+        }.get(parts.task, f"a value a class: end it in Dense({classes})")
         raise ShapeError(
-            f"--net {settings.net}: its output has shape {model.output_shape}; expected ({classes},), a value a class: "
-            f"end it in Dense({classes})"
+            f"--net {settings.net}: its output has shape {model.output_shape}; expected {wanted}, {advice}"
         )
     return model, None
 
@@ -362,6 +388,7 @@ def _config(settings: Settings, given: str, dataset: Dataset) -> dict[str, Any]:
         "shape": list(dataset.input_shape),
         "dtype": str(dataset.x_train.dtype),
         "rate": dataset.rate,
+        "task": dataset.task,
         "classes": list(dataset.classes),
         "training_images": len(dataset.x_train),
         "test_images": len(dataset.x_test),
@@ -433,8 +460,17 @@ def _compared(
         _fit(other, trainer, parts, as_they_are, phase, history, output)
     except DivergenceError as error:
         raise DivergenceError(f"{name}, the fully-connected net: {error}. Leave it out by --alone") from None
-    accuracy = Scores.of(other, parts.x_test, parts.y_test, parts.classes).accuracy
-    return Reached(name, other.parameter_count, len(history), history["seconds"][-1], accuracy)
+    return _reached(name, other, history, _scores(other, parts))
+
+
+def _scores(model: Model, parts: Parts, names: Sequence[str] = ()) -> Scores:
+    """What a model makes of the test part."""
+    return measured(KINDS[parts.task](parts.classes, names), model, parts.x_test, parts.y_test)
+
+
+def _reached(net: str, model: Model, history: History, scores: Scores) -> Reached:
+    seconds = history["seconds"][-1]
+    return Reached(net, model.parameter_count, len(history), seconds, scores.metric, scores.score)
 
 
 def _train(
@@ -467,7 +503,7 @@ def _train(
         expected = predict(trainer, parts.x, parts.y, size, len(parts.x_validation))
         if checkpoint:
             checkpoint.fill(model)
-            trainer.resume(checkpoint.state, checkpoint.steps, batch(parts.x, 0, size), parts.y[:size])
+            trainer.resume(checkpoint.state, checkpoint.steps, batch(parts.x, 0, size), labels_of(parts.y[:size]))
             run.save(model, trainer, history, compared)  # the machine may have stopped between two of its files
             output.say(f"going on after epoch {len(history)} of {settings.epochs}{_within(history, parts, size)}\n")
             checkpoint = None
@@ -493,7 +529,9 @@ def _range_test(
 
 
 def _pipeline(parts: Parts, settings: Settings) -> Pipeline | None:
-    return Pipeline(restore(settings.augment), len(parts.classes)) if settings.augment else None
+    places = parts.task in ("segment", "autoencode")
+    classes = len(parts.classes) if parts.task in ("classify", "segment") else None
+    return Pipeline(restore(settings.augment), classes, places) if settings.augment else None
 
 
 def _left(phases: Sequence[Phase], history: History) -> Sequence[Phase]:
@@ -507,9 +545,8 @@ def _within(history: History, parts: Parts, size: int) -> str:
     return f", {history.underway.batches / batches:.0%} into the next" if history.underway.batches else ""
 
 
-def _loss(parts: Parts, settings: Settings) -> CrossEntropy:
-    weights = balanced(parts.y, len(parts.classes)) if settings.balanced else None
-    return CrossEntropy(settings.smoothing, weights)
+def _loss(parts: Parts, settings: Settings) -> Loss:
+    return tasks.loss(parts.task, parts.y, len(parts.classes), settings.smoothing, settings.balanced)
 
 
 def _fit(
@@ -525,9 +562,10 @@ def _fit(
     """Train to the end of the phase, as the settings say; the test part is not touched, the validation part watched."""
 
     def validate() -> dict[str, float]:
-        return model.evaluate(parts.x_validation, parts.y_validation)
+        kind = KINDS[parts.task](parts.classes)
+        return measured(kind, model, parts.x_validation, parts.y_validation).metrics()
 
-    with Display(output, settings.batch_size) as display:
+    with Display(output, settings.batch_size, tasks.COLUMNS[parts.task]) as display:
         fit(
             model.network,
             trainer,
@@ -596,9 +634,9 @@ def _say_cost(output: Output, cost: dict[str, float | int | None], history: Hist
 
 
 def _say_reached(output: Output, run: Run, nets: list[Reached], scores: Scores, seconds: float) -> None:
-    rows = [(r.net, f"{r.parameters:,}", str(r.epochs), duration(r.seconds), percent(r.accuracy)) for r in nets]
-    output.say(f"\n{table(('net', 'parameters', 'epochs', 'time', 'test accuracy'), rows)}\n")
-    output.say(f"{scores.confused_table()}\n")
+    rows = [(r.net, f"{r.parameters:,}", str(r.epochs), duration(r.seconds), shown(r.metric, r.score)) for r in nets]
+    output.say(f"\n{table(('net', 'parameters', 'epochs', 'time', f'test {spoken(scores.metric)}'), rows)}\n")
+    output.say(f"{told(scores)}\n")
     output.say(
         f"{duration(seconds)} in all; saved in {run.folder}: {MODEL}, {METRICS}, {REPORT} and what resumes the run"
     )

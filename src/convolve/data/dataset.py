@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from convolve.data.arrays import Labels, as_labels, as_rows
+from convolve.data.arrays import as_labels, as_rows, as_shares, as_targets
 from convolve.errors import DataError, ShapeError
 from convolve.source import Rows, subset
 
 # The word for one sample, by the number of its spatial dimensions.
 _SAMPLES = {1: "signals", 2: "images", 3: "volumes"}
+
+Task = Literal["classify", "labels", "regress", "segment", "autoencode"]
+TASKS: tuple[Task, ...] = get_args(Task)
+"""What is to be learnt: a class, several labels at once, values, a class for each place, or the sample itself."""
 
 # More classes than this are taken for a mistake (values in place of class numbers) when nothing names them.
 _MOST_CLASSES = 2**16
@@ -32,7 +37,14 @@ class Dataset:
     """Images and their classes, with a part to train on and, nearly always, a part to test on.
 
     The arrays are made canonical here: images (n, *spatial, channels) as uint8 or float32 (other number types become
-    float32), labels (n,) as int64, each in range(len(classes)). `x_test` and `y_test` are None only where a source has
+    float32), labels (n,) as int64, each in range(len(classes)). Where the `task` is another, y are
+
+    * "labels", several at once: zeros and ones (n, classes), float32;
+    * "regress": values (n, classes), float32; `classes` are the values' names;
+    * "segment": a class for each place, (n, *spatial), uint8, or int32 where there are more than 256 classes;
+    * "autoencode": anything; what is to be given back is the sample.
+
+    `x_test` and `y_test` are None only where a source has
     no test part; `split` makes one. `x_validation` and `y_validation` are what the owner chose to be watched while
     training; nearly always None. In place of an array of images a `convolve.source.Source` may stand.
 
@@ -50,16 +62,17 @@ class Dataset:
 
     name: str
     x_train: Rows
-    y_train: Labels
+    y_train: NDArray[Any]
     x_test: Rows | None
-    y_test: Labels | None
+    y_test: NDArray[Any] | None
     classes: tuple[str, ...]
     x_validation: Rows | None = None
-    y_validation: Labels | None = None
+    y_validation: NDArray[Any] | None = None
     train_files: tuple[str, ...] = ()
     test_files: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     rate: int | None = None
+    task: Task = "classify"
 
     def __post_init__(self) -> None:
         if not self.classes:
@@ -87,9 +100,25 @@ class Dataset:
                 f"{self.name}: {x_name}: received shape {x.shape}; expected (n, *spatial, channels), none of it zero. "
                 f"Give grey images their one channel by {x_name}[..., None]."
             )
-        y = as_labels(getattr(self, y_name), len(x), len(self.classes), name=f"{self.name}: {y_name}")
+        y = self._targets(getattr(self, y_name), x.shape, f"{self.name}: {y_name}")
         object.__setattr__(self, x_name, x)
         object.__setattr__(self, y_name, y)
+
+    def _targets(self, y: ArrayLike, shape: tuple[int, ...], name: str) -> NDArray[Any]:
+        """Targets of samples of this shape, canonical."""
+        count = len(self.classes)
+        if self.task == "labels":
+            return as_shares(y, (shape[0], count), name=name)
+        if self.task == "regress":
+            return as_targets(y, (shape[0], count), name=name)
+        if self.task == "segment":
+            return _as_masks(np.asarray(y), shape[:-1], count, name)
+        return as_labels(y, shape[0], count, name=name)
+
+    @property
+    def strata(self) -> NDArray[Any]:
+        """What each of two parts of the training samples should have its share of: classes, where there are some."""
+        return self.y_train if self.y_train.ndim == 1 else np.zeros(len(self.y_train), np.int64)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -102,7 +131,10 @@ class Dataset:
         *first, last = [f"{len(x):,} {word}" for word, x in parts.items() if x is not None]
         counts = f"{', '.join(first)} and {last}" if first else last
         samples = _SAMPLES.get(len(self.input_shape) - 1, "samples")
-        classes = "1 class" if len(self.classes) == 1 else f"{len(self.classes):,} classes"
+        what = {"labels": "label", "regress": "value"}.get(self.task, "class")
+        plural = {"class": "classes"}.get(what, f"{what}s")
+        classes = f"1 {what}" if len(self.classes) == 1 else f"{len(self.classes):,} {plural}"
+        classes += {"segment": " of places", "labels": ", several at once"}.get(self.task, "")
         return f"{counts} {samples}, {_by(self.input_shape)}, {classes}"
 
     def split(self, fraction: float = 0.2, seed: int = 0) -> Dataset:
@@ -120,7 +152,7 @@ class Dataset:
         """
         if self.x_test is not None:
             raise DataError(f"{self.name}: has a test part of {len(self.x_test):,} images already; no second is made.")
-        train, test = held_out(self.y_train, fraction, seed, name=self.name)
+        train, test = held_out(self.strata, fraction, seed, name=self.name)
         return replace(
             self,
             x_train=subset(self.x_train, train),
@@ -161,6 +193,50 @@ def held_out(
             f"{name}: received at most one image a class; expected two or more, to train on one and to test on another."
         )
     return np.setdiff1d(order, test), test
+
+
+def as_task(dataset: Dataset, task: Task | None) -> Dataset:
+    """The same samples for another task, where that makes sense.
+
+    Samples can always be given back (autoencode). Classes are labels of which there is one, and numbers where their
+    names are.
+
+    Raises:
+        DataError: the set does not have what the task needs.
+    """
+    if task is None or task == dataset.task:
+        return dataset
+    parts: dict[str, Any] = {part: getattr(dataset, part) for part in ("y_train", "y_validation", "y_test")}
+    made: dict[str, Any]
+    if task == "autoencode":
+        flat = dataset.y_train.ndim == 1 and dataset.task == "classify"
+        made = {k: y if flat or y is None else np.zeros(len(y), np.int64) for k, y in parts.items()}
+        return replace(dataset, **made, task=task, classes=dataset.classes if flat else ("all",))
+    if dataset.task == "classify" and task == "labels":
+        one = np.eye(len(dataset.classes), dtype=np.float32)
+        made = {k: None if y is None else one[y] for k, y in parts.items()}
+        return replace(dataset, **made, task=task)
+    if dataset.task == "classify" and task == "regress" and all(map(is_number, dataset.classes)):
+        values = np.array([float(name) for name in dataset.classes], np.float32)[:, None]
+        made = {k: None if y is None else values[y] for k, y in parts.items()}
+        return replace(dataset, **made, task=task, classes=("value",))
+    raise DataError(f"{dataset.name}: is a set for --task {dataset.task}; its targets are none for --task {task}.")
+
+
+def is_number(text: str) -> bool:
+    """Whether a word is a finite number."""
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _as_masks(y: NDArray[Any], shape: tuple[int, ...], classes: int, name: str) -> NDArray[Any]:
+    if y.shape != shape:
+        raise ShapeError(f"{name}: received shape {y.shape}; expected a class for each place, {shape}.")
+    if y.dtype.kind not in "bui" or int(y.min()) < 0 or int(y.max()) >= classes:
+        raise DataError(f"{name}: received {y.dtype} from {y.min()} to {y.max()}; expected classes 0 to {classes - 1}.")
+    return np.require(y, np.uint8 if classes <= 256 else np.int32, ["C", "A"])
 
 
 def numbered_classes(name: str, *labels: NDArray[Any] | None) -> tuple[str, ...]:

@@ -9,7 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from convolve.data.dataset import Task, is_number
 from convolve.errors import DataError, FileError
 
 PARTS = {
@@ -18,15 +20,17 @@ PARTS = {
     "test": ("test", "testing"),
 }
 """How the folders of each part may be called."""
+HEADS = ("label", "labels", "class", "value", "values")
+"""How the second column of a table may be headed."""
 MOST_LISTED = 10
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """A file, the number of its class, and how messages and reports call it."""
+    """A file, the number of its class (or what else is to be learnt of it), and how messages and reports call it."""
 
     path: Path
-    label: int
+    label: Any
     name: str
 
 
@@ -39,10 +43,14 @@ class Listing:
     train: tuple[Labelled, ...]
     validation: tuple[Labelled, ...]
     test: tuple[Labelled, ...]
+    task: Task = "classify"
 
 
-def list_folder(root: Path, suffixes: Sequence[str], fraction: float, seed: int) -> Listing:
+def list_folder(root: Path, suffixes: Sequence[str], fraction: float, seed: int, task: Task | None = None) -> Listing:
     """The files of a folder. Those whose name begins with a dot or ends otherwise than in `suffixes` are passed over.
+
+    With folders `images` and `masks` each file's label is its mask's path, and the task to segment. To autoencode, no
+    classes are needed.
 
     Raises:
         DataError: no classes, a class without files, a class of another part that is not trained on.
@@ -50,6 +58,13 @@ def list_folder(root: Path, suffixes: Sequence[str], fraction: float, seed: int)
     folders = _folders(root)
     parts = {part: next((f for f in folders if f.name.lower() in names), None) for part, names in PARTS.items()}
     train = parts["train"]
+    if task in (None, "segment") and _pair_of(train or root):
+        return _list_pairs(root, parts, suffixes, fraction, seed)
+    if task in ("segment", "labels", "regress"):
+        wanted = "folders images and masks" if task == "segment" else "a CSV of path,label"
+        raise DataError(f"{root}: to {task} needs {wanted}; this folder has classes at most.")
+    if task == "autoencode" and not _folders(train or root):
+        return _list_flat(root, parts, suffixes, fraction, seed)
     if train is None or parts["validation"] is parts["test"] is None:
         classes = tuple(folder.name for folder in folders)
         return _divided(root.resolve().name, classes, _in_classes(root, root, classes, suffixes), fraction, seed)
@@ -57,11 +72,73 @@ def list_folder(root: Path, suffixes: Sequence[str], fraction: float, seed: int)
     found = {part: _in_classes(root, f, classes, suffixes) if f else () for part, f in parts.items()}
     if not found["test"]:  # train and val, as many sets are published: what is named for the end comes last
         found |= {"test": found["validation"], "validation": ()}
-    return Listing(root.resolve().name, classes, **found)
+    return Listing(root.resolve().name, classes, found["train"], found["validation"], found["test"])
 
 
-def list_table(path: Path, fraction: float, seed: int) -> Listing:
+def _pair_of(folder: Path) -> tuple[Path, Path] | None:
+    """The folders of images and of their masks."""
+    named = {inner.name.lower(): inner for inner in _folders(folder)}
+    return (named["images"], named["masks"]) if {"images", "masks"} <= named.keys() else None
+
+
+def _list_pairs(
+    root: Path, parts: dict[str, Path | None], suffixes: Sequence[str], fraction: float, seed: int
+) -> Listing:
+    """Images with masks of the same names, but for what follows the dot."""
+    found = {part: _pairs(root, f, suffixes) if f else () for part, f in parts.items()}
+    if not found["train"]:
+        return _divided(root.resolve().name, (), _pairs(root, root, suffixes), fraction, seed, "segment")
+    return _in_parts(root.resolve().name, (), found, fraction, seed, "segment")
+
+
+def _pairs(root: Path, part: Path, suffixes: Sequence[str]) -> tuple[Labelled, ...]:
+    pair = _pair_of(part)
+    if pair is None:
+        raise DataError(f"{part}: holds no folders images and masks, as the folder to train on does.")
+    images, masks = ({f.stem: f for f in sorted(folder.iterdir()) if wanted(f, suffixes)} for folder in pair)
+    lonely = sorted(images.keys() ^ masks.keys())
+    if lonely or not images:
+        raise DataError(f"{part}: {listed(lonely) or 'nothing'} is not in both, images and masks; expected pairs.")
+    return tuple(Labelled(f, masks[stem], f.relative_to(root).as_posix()) for stem, f in images.items())
+
+
+def _list_flat(
+    root: Path, parts: dict[str, Path | None], suffixes: Sequence[str], fraction: float, seed: int
+) -> Listing:
+    """Files without classes."""
+
+    def files(folder: Path | None) -> tuple[Labelled, ...]:
+        inside = sorted(f for f in folder.iterdir() if wanted(f, suffixes) and f.is_file()) if folder else []
+        return tuple(Labelled(f, 0, f.relative_to(root).as_posix()) for f in inside)
+
+    found = {part: files(folder) for part, folder in parts.items()}
+    if parts["train"] is None:
+        found = dict.fromkeys(parts, ()) | {"train": files(root)}
+    if not found["train"]:
+        raise DataError(f"{root}: holds no files to learn from ({', '.join(suffixes)}).")
+    return _in_parts(root.resolve().name, ("all",), found, fraction, seed, "autoencode")
+
+
+def _in_parts(
+    name: str, classes: tuple[str, ...], found: dict[str, tuple[Labelled, ...]], fraction: float, seed: int, task: Task
+) -> Listing:
+    """The parts as they are; without a test part the validation part is one, without that one is held out."""
+    if found["test"]:
+        return Listing(name, classes, found["train"], found["validation"], found["test"], task)
+    if found["validation"]:
+        return Listing(name, classes, found["train"], (), found["validation"], task)
+    return _divided(name, classes, found["train"], fraction, seed, task)
+
+
+def list_table(path: Path, fraction: float, seed: int, task: Task | None = None) -> Listing:
     """The files that a CSV names: rows of path,label or path,label,part, with or without a line of headings.
+
+    The second column says what is to be learnt, unless `task` does:
+
+    * headed `value`, or numbers of which one is not whole: values (regress), several with semicolons between;
+    * headed `labels`, or with a semicolon somewhere: several labels at once, with semicolons between; a file may have
+      none;
+    * else: a class.
 
     Paths count from the table's folder. A part is train, validation or test; without that column, or where it names no
     file to test on, a fraction is held out.
@@ -70,19 +147,57 @@ def list_table(path: Path, fraction: float, seed: int) -> Listing:
         FileError: the table cannot be read; the message has the line.
         DataError: no rows, or a class of another part that is not trained on.
     """
-    rows = _rows(path)
+    rows, head = _rows(path)
+    task = task or _task_of([label for _, label, _ in rows], head)
+    if task == "segment":
+        raise DataError(f"{path}: to segment needs folders images and masks; a table has no masks.")
     classes = tuple(sorted({label for _, label, part in rows if part in (None, "train")}, key=_natural))
-    unknown = sorted({label for _, label, _ in rows} - set(classes), key=_natural)
+    number: dict[str, Any] = {name: i for i, name in enumerate(classes)}
+    if task == "regress":
+        number = {label: _values(path, label) for _, label, _ in rows}
+        count = len(number[rows[0][1]])
+        uneven = [label for label, values in number.items() if len(values) != count]
+        if uneven:
+            raise DataError(f"{path}: has {uneven[0]!r} among rows of {count} values; expected as many in each.")
+        classes = ("value",) if count == 1 else tuple(f"value{i + 1}" for i in range(count))
+    elif task == "labels":
+        sets = {label: frozenset(part.strip() for part in label.split(";")) - {""} for _, label, _ in rows}
+        classes = tuple(
+            sorted({name for _, label, part in rows if part in (None, "train") for name in sets[label]}, key=_natural)
+        )
+        lost = sorted(set().union(*sets.values()) - set(classes), key=_natural)
+        if lost or not classes:
+            raise DataError(f"{path}: {listed(lost) or 'no label'} to test on, but not among the labels to train on.")
+        number = {label: tuple(int(name in named) for name in classes) for label, named in sets.items()}
+    elif "" in number:
+        raise FileError(f"{path}: has a row without a label; expected path,label.")
+    unknown = sorted({label for _, label, _ in rows} - number.keys(), key=_natural)
     if unknown:
         raise DataError(f"{path}: {listed(unknown)} to test on, but not among the classes to train on.")
-    number = {name: i for i, name in enumerate(classes)}
     files = [(Labelled(path.parent / name, number[label], name), part) for name, label, part in rows]
     found = {wanted: tuple(f for f, part in files if (part or "train") == wanted) for wanted in PARTS}
-    if found["test"]:
-        return Listing(path.stem, classes, **found)
-    if found["validation"]:
-        return Listing(path.stem, classes, found["train"], (), found["validation"])
-    return _divided(path.stem, classes, found["train"], fraction, seed)
+    return _in_parts(path.stem, classes, found, fraction, seed, task)
+
+
+def _task_of(labels: Sequence[str], head: str) -> Task:
+    """What the second column of a table, with this heading, is for.
+
+    >>> _task_of(["3", "4.5"], "label"), _task_of(["cat;dog", "cat"], ""), _task_of(["3", "4"], "")
+    ('regress', 'labels', 'classify')
+    """
+    numbers = [float(part) for label in labels for part in label.split(";") if is_number(part)]
+    if head in ("value", "values") or (
+        len(numbers) == sum(label.count(";") + 1 for label in labels) and any(not n.is_integer() for n in numbers)
+    ):
+        return "regress"
+    return "labels" if head == "labels" or any(";" in label for label in labels) else "classify"
+
+
+def _values(path: Path, label: str) -> tuple[float, ...]:
+    parts = label.split(";")
+    if not all(map(is_number, parts)):
+        raise FileError(f"{path}: has {label!r} as a value; expected a number, or several with semicolons between.")
+    return tuple(map(float, parts))
 
 
 def share_of(name: str, seed: int = 0) -> float:
@@ -96,7 +211,14 @@ def share_of(name: str, seed: int = 0) -> float:
     )
 
 
-def _divided(name: str, classes: tuple[str, ...], files: tuple[Labelled, ...], fraction: float, seed: int) -> Listing:
+def _divided(
+    name: str,
+    classes: tuple[str, ...],
+    files: tuple[Labelled, ...],
+    fraction: float,
+    seed: int,
+    task: Task = "classify",
+) -> Listing:
     """Hold out the files whose share lies below `fraction`.
 
     Of a class that would be held out whole, the last file is trained on; if nothing would be held out, the first is.
@@ -104,15 +226,17 @@ def _divided(name: str, classes: tuple[str, ...], files: tuple[Labelled, ...], f
     if not 0 < fraction < 1:
         raise DataError(f"{name}: received a fraction of {fraction} to hold out; expected one between 0 and 1.")
     shares = {file: share_of(file.name, seed) for file in files}
-    last = {file.label: file for file in sorted(files, key=shares.__getitem__)}
+    stratum = {file: file.label if task == "classify" else 0 for file in files}
+    last = {stratum[file]: file for file in sorted(files, key=shares.__getitem__)}
     held = {file for file in files if shares[file] < fraction} - set(last.values())
-    spare = [file for file in files if file is not last[file.label]]
+    spare = [file for file in files if file is not last[stratum[file]]]
     if not spare:
         raise DataError(
             f"{name}: received at most one file a class; expected two or more, to train on one and to test on another."
         )
     held = held or {min(spare, key=shares.__getitem__)}
-    return Listing(name, classes, tuple(f for f in files if f not in held), (), tuple(f for f in files if f in held))
+    kept, tested = (tuple(f for f in files if (f in held) is wanted) for wanted in (False, True))
+    return Listing(name, classes, kept, (), tested, task)
 
 
 def _folders(root: Path) -> list[Path]:
@@ -160,8 +284,8 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:MOST_LISTED]) + (", ..." if len(names) > MOST_LISTED else "")
 
 
-def _rows(path: Path) -> list[tuple[str, str, str | None]]:
-    """Path, label and part of each line."""
+def _rows(path: Path) -> tuple[list[tuple[str, str, str | None]], str]:
+    """Path, label and part of each line, and the labels' heading where there is one."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             lines = [(reader.line_num, row) for reader in [csv.reader(stream)] for row in reader if any(row)]
@@ -169,21 +293,27 @@ def _rows(path: Path) -> list[tuple[str, str, str | None]]:
         raise FileError(
             f"{path}: cannot be read as a table ({error}). Expected lines of path,label in UTF-8."
         ) from error
-    if lines and [cell.strip().lower() for cell in lines[0][1][:2]] in (["path", "label"], ["file", "label"]):
-        lines = lines[1:]
+    first = [cell.strip().lower() for cell in lines[0][1][:2]] if lines else []
+    head = first[1] if len(first) == 2 and first[0] in ("path", "file") and first[1] in HEADS else ""
+    lines = lines[1:] if head else lines
     if not lines:
         raise DataError(f"{path}: holds no rows; expected lines of path,label.")
     named = {name: part for part, names in PARTS.items() for name in names}
     found: list[tuple[str, str, str | None]] = []
     for line, row in lines:
         name, label, *part = (*(cell.strip() for cell in row), "")[: max(2, len(row))]
-        if len(row) > 3 or not name or not label or (part and part[0].lower() not in named):
+        if (
+            len(row) not in (2, 3)
+            or not name
+            or not (label or head == "labels")
+            or (part and part[0].lower() not in named)
+        ):
             raise FileError(
                 f"{path}, line {line}: expected path,label or path,label,part with a part of {', '.join(PARTS)}. "
                 f"Received: {','.join(row)}"
             )
         found.append((name, label, named[part[0].lower()] if part else None))
-    return found
+    return found, head
 
 
 def _natural(label: str) -> tuple[int, int, str]:

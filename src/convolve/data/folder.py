@@ -5,17 +5,23 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.data.dataset import Dataset, Skipped
+from convolve.data.dataset import Dataset, Skipped, Task, as_task
 from convolve.data.files import Labelled, Listing, list_folder, list_table, listed, most_frequent
-from convolve.data.kinds import SUFFIXES, Kind, Size, kind_of
+from convolve.data.kinds import SUFFIXES, Form, Kind, Size, for_masks, kind_of, read_mask
 from convolve.data.loader import Loader, attempted
 from convolve.errors import DataError, FileError
 from convolve.source import Rows
+
+Part: TypeAlias = tuple[Rows, NDArray[Any], tuple[str, ...]]
+MOST_MASKED = 64
+"""Values of masks that are taken for classes."""
 
 
 def load_folder(
@@ -26,8 +32,15 @@ def load_folder(
     strict: bool = False,
     rate: int | None = None,
     memory: int | None = None,
+    task: Task | None = None,
 ) -> Dataset:
     """The files of a folder, one subfolder a class: images, WAV files, or arrays in .npy files.
+
+    What is to be learnt of them follows from how they lie, unless `task` says it: with folders `images` and `masks` (in
+    `train` and `test`, or without these), a class for each place (segment); of a CSV, see `convolve.data.files`. A mask
+    has its image's name, but for what follows the dot, and a class number for each pixel: grey values, or those of a
+    palette. The values that there are become the classes 0, 1, ... in their order, and their names. Masks are resized
+    with their images, each pixel to its nearest. Images with masks get sides that 8 divides.
 
     The kind is that of most files; others, and all whose names begin with a dot, are passed over. Classes are numbered
     in the order of their names. If there are subfolders `train` and `test` (or `val`), they are the parts, and nothing
@@ -56,6 +69,7 @@ def load_folder(
         strict: stop at the first broken file.
         rate: samples a second that sounds are brought to; by default the most frequent.
         memory: bytes that all samples may take; by default a quarter of the computer's.
+        task: one of `convolve.data.dataset.TASKS`.
 
     Raises:
         FileError: with `strict`, a broken file; without, a set of which no file can be read. The message names it.
@@ -65,11 +79,12 @@ def load_folder(
     if root.is_dir():
         suffix = most_frequent(root, SUFFIXES)
         kind = kind_of(suffix or SUFFIXES[0])
-        listing = list_folder(root, kind.suffixes, fraction, seed)
+        listing = list_folder(root, kind.suffixes, fraction, seed, task)
     else:
-        listing = list_table(root, fraction, seed)
+        listing = list_table(root, fraction, seed, task)
         kind = _kind_of_table(root, listing)
-    return _loaded(root, listing, kind, size, rate, strict, _memory() if memory is None else memory)
+    made = _loaded(root, listing, kind, size, rate, strict, _memory() if memory is None else memory)
+    return as_task(made, task)
 
 
 def _kind_of_table(path: Path, listing: Listing) -> Kind:
@@ -99,9 +114,14 @@ def _loaded(
     if not known[0]:
         raise FileError(f"{root}: none of its files can be read. {skipped[0].reason}")
     form = kind.form(known[0], [*known[1], *known[2]], size, rate)
+    if listing.task == "segment":
+        form = for_masks(form, size is not None)
     each = math.prod(form.shape) * np.dtype(form.dtype).itemsize
     fits = each * sum(map(len, whole)) <= memory
     made = [_part(Loader(files, form, strict), fits, skipped) for files in whole]
+    classes = listing.classes
+    if listing.task == "segment":
+        classes, made = _with_masks(made, form)
     (x, y, names), validation, test = made
     if not len(x):
         raise FileError(f"{root}: none of its files can be read. {skipped[0].reason}")
@@ -111,18 +131,42 @@ def _loaded(
         y,
         test[0] if len(test[0]) else None,
         test[1] if len(test[0]) else None,
-        listing.classes,
+        classes,
         validation[0] if len(validation[0]) else None,
         validation[1] if len(validation[0]) else None,
         names,
         test[2],
         tuple(sorted(skipped, key=lambda lost: lost.file)),
         getattr(form, "rate", None),
+        listing.task,
     )
 
 
-def _part(loader: Loader, fits: bool, skipped: list[Skipped]) -> tuple[Rows, NDArray[np.int64], tuple[str, ...]]:
-    """Samples, labels and files of a part: read now if they fit into memory, else when they are asked for."""
+def _with_masks(parts: Sequence[Part], form: Form) -> tuple[tuple[str, ...], list[Part]]:
+    """The classes that masks have, and the parts with the masks in place of their paths.
+
+    Raises:
+        FileError: a mask that cannot be read, or is of another size than its image.
+        DataError: more values than a mask has classes.
+    """
+    paths = [Path(path) for _, y, _ in parts for path in y]
+    masks = [np.asarray(mask) for mask in attempted(partial(read_mask, form=form), paths, strict=True)]
+    values = np.unique(np.concatenate([np.unique(mask) for mask in masks]))
+    if len(values) > MOST_MASKED:
+        raise DataError(
+            f"{paths[0].parent}: its masks have {len(values):,} values; expected class numbers, at most "
+            f"{MOST_MASKED}. Masks saved as JPEG, or smoothed, hold values that are no classes: save them as PNG."
+        )
+    made, start = [], 0
+    for x, y, names in parts:
+        own = np.stack(masks[start : start + len(y)]) if len(y) else np.zeros((0, *form.shape[:-1]), np.uint8)
+        made.append((x, np.searchsorted(values, own).astype(np.uint8), names))
+        start += len(y)
+    return tuple(map(str, values.tolist())), made
+
+
+def _part(loader: Loader, fits: bool, skipped: list[Skipped]) -> Part:
+    """Samples, what is to be learnt, and files of a part: read now if they fit into memory, else when asked for."""
     rows = list(range(len(loader)))
     x: Rows = loader
     if fits:
@@ -131,7 +175,8 @@ def _part(loader: Loader, fits: bool, skipped: list[Skipped]) -> tuple[Rows, NDA
         rows = [row for row in rows if row not in broken]
         x = x[rows] if broken else x
     files = [loader.files[row] for row in rows]
-    return x, np.array([file.label for file in files], np.int64), tuple(file.name for file in files)
+    labels = [str(file.label) if isinstance(file.label, Path) else file.label for file in files]
+    return x, np.array(labels), tuple(file.name for file in files)
 
 
 def _memory() -> int:

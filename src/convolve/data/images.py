@@ -92,6 +92,25 @@ def decode_image(content: bytes, shape: tuple[int, ...], name: str) -> NDArray[n
         return _brought_to(image, Path(name), shape)
 
 
+def read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.int32]:
+    """The values of a mask's pixels, grey or indices of a palette, at this height and width: each pixel its nearest.
+
+    Raises:
+        FileError: it cannot be read, or has colours.
+    """
+    from PIL import Image as pil
+    from PIL import ImageOps
+
+    with _opened(path) as image:
+        if image.mode not in ("1", "L", "P") and not image.mode.startswith("I"):
+            raise FileError(
+                f"{path}: a mask of mode {image.mode}; expected class numbers, as a grey image or with a palette."
+            )
+        values = np.asarray(ImageOps.exif_transpose(image)).astype(np.int32)
+        nearest = pil.fromarray(values).resize((shape[1], shape[0]), pil.Resampling.NEAREST)
+        return np.asarray(nearest, np.int32)
+
+
 def _check_shape(path: str | os.PathLike[str], shape: tuple[int, ...]) -> None:
     if len(shape) != 3 or shape[2] not in (1, 3) or min(shape) < 1:
         raise ShapeError(

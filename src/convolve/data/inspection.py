@@ -32,7 +32,7 @@ class Repeated:
     same_class: bool
 
 
-def parts(dataset: Dataset) -> dict[str, tuple[Rows, NDArray[np.int64]]]:
+def parts(dataset: Dataset) -> dict[str, tuple[Rows, NDArray[Any]]]:
     """Samples and labels of each part that there is."""
     found = {
         part: (getattr(dataset, f"x_{part}"), getattr(dataset, f"y_{part}")) for part in ("train", "validation", "test")
@@ -41,14 +41,18 @@ def parts(dataset: Dataset) -> dict[str, tuple[Rows, NDArray[np.int64]]]:
 
 
 def balance(dataset: Dataset) -> dict[str, NDArray[np.int64]]:
-    """How many samples of each class every part has, (classes,).
+    """How many samples of each class (or label) every part has, (classes,); of masks, how many places; of values none.
 
     >>> dots = Dataset("dots", np.zeros((3, 8, 8, 1), np.uint8), [0, 1, 1], None, None, ("small", "large"))
     >>> balance(dots)["train"].tolist()
     [1, 2]
     """
     size = len(dataset.classes)
-    return {part: np.bincount(y, minlength=size).astype(np.int64) for part, (_, y) in parts(dataset).items()}
+    if dataset.task == "labels":
+        return {part: y.sum(0).astype(np.int64) for part, (_, y) in parts(dataset).items()}
+    if dataset.task == "regress":
+        return {part: np.zeros(size, np.int64) for part in parts(dataset)}
+    return {part: np.bincount(y.ravel(), minlength=size).astype(np.int64) for part, (_, y) in parts(dataset).items()}
 
 
 def repeated(dataset: Dataset) -> list[Repeated]:
@@ -60,27 +64,30 @@ def repeated(dataset: Dataset) -> list[Repeated]:
     >>> repeated(Dataset("dots", x, [0, 1, 1], x[2:], [0], ("small", "large")))
     [Repeated(first=('train', 2), second=('test', 0), same_class=False)]
     """
-    seen: dict[bytes, tuple[str, int, int]] = {}
+    seen: dict[bytes, tuple[str, int, NDArray[Any]]] = {}
     found = []
     for part, (x, y) in parts(dataset).items():
         for row, sample in enumerate(_samples(x)):
             digest = hashlib.blake2b(np.ascontiguousarray(sample).data, digest_size=16).digest()
-            earlier = seen.setdefault(digest, (part, row, int(y[row])))
+            earlier = seen.setdefault(digest, (part, row, y[row]))
             if earlier[:2] != (part, row):
-                found.append(Repeated(earlier[:2], (part, row), earlier[2] == int(y[row])))
+                found.append(Repeated(earlier[:2], (part, row), bool(np.array_equal(earlier[2], y[row]))))
     return found
 
 
 def contact_sheet(dataset: Dataset, columns: int = 8, most_classes: int = 40) -> Image:
     """A picture of the first training samples of each class, a row a class, with its name and how many there are.
 
+    Of samples without classes the first ones, in one row.
+
     Images are shown as they are, volumes by their middle slice, signals as curves. Floats are brought to the range of
     all that is shown.
     """
     from PIL import Image, ImageDraw
 
-    x, y = dataset.x_train, dataset.y_train
-    classes = range(len(dataset.classes))[:most_classes]
+    x, y = dataset.x_train, dataset.strata
+    names = dataset.classes if y is dataset.y_train else ("samples",)
+    classes = range(len(names))[:most_classes]
     rows = {label: np.flatnonzero(y == label)[:columns] for label in classes}
     shown = np.concatenate(list(rows.values()))
     samples = x[shown] if isinstance(x, np.ndarray) else x.batch(shown)
@@ -91,10 +98,10 @@ def contact_sheet(dataset: Dataset, columns: int = 8, most_classes: int = 40) ->
     size = (_TEXT + columns * (width + _MARGIN) + _MARGIN, len(classes) * (height + _MARGIN) + _MARGIN)
     sheet = Image.new("RGB", size, _BACK)
     draw = ImageDraw.Draw(sheet)
-    counts = balance(dataset)["train"]
+    counts = np.bincount(y, minlength=len(names))
     for line, (label, row) in enumerate(tiles.items()):
         top = _MARGIN + line * (height + _MARGIN)
-        name = dataset.classes[label].encode("latin-1", "replace").decode("latin-1")  # what Pillow's own font has
+        name = names[label].encode("latin-1", "replace").decode("latin-1")  # what Pillow's own font has
         draw.text((_MARGIN, top), f"{name[:18]}\n{counts[label]:,}", _INK)
         for column, tile in enumerate(row):
             sheet.paste(tile, (_TEXT + column * (width + _MARGIN), top))

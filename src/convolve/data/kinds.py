@@ -199,6 +199,30 @@ def form_for(suffix: str, shape: tuple[int, ...], dtype: str, rate: int | None =
     )
 
 
+def for_masks(form: Form, asked: bool) -> Form:
+    """A form for samples with masks: of images the sides are made multiples of 8, unless they were `asked` for."""
+    if not isinstance(form, ImageForm) or asked:
+        return form
+    height, width, channels = form.shape
+    return ImageForm((max(8, round(height / 8) * 8), max(8, round(width / 8) * 8), channels))
+
+
+def read_mask(path: Path, form: Form) -> NDArray[np.int64]:
+    """A mask as a sample of this form has it: a value for each place, (*spatial,).
+
+    Raises:
+        FileError: it is damaged, or does not lie on such a sample.
+    """
+    if isinstance(form, ImageForm):
+        return images.read_mask(path, form.shape[:2]).astype(np.int64)
+    array = read_npy(path)
+    if array.shape != form.shape[:-1] or array.dtype.kind not in "bui":
+        raise FileError(
+            f"{path}: holds {array.dtype} of shape {array.shape}; expected whole numbers {form.shape[:-1]}."
+        )
+    return array.astype(np.int64)
+
+
 def _with_channel(array: NDArray[Any]) -> NDArray[Any]:
     """Volumes, images and signals of one channel leave its axis out; arrays of four axes or more have it."""
     return array[..., None] if array.ndim < 4 else array

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.data.cifar import CIFAR10, cifar, cifar_files, load_cifar
-from convolve.data.dataset import Dataset
+from convolve.data.dataset import Dataset, Task, as_task
 from convolve.data.folder import load_folder
 from convolve.data.idx import idx_files, load_idx, opened
 from convolve.data.npz import load_npz
@@ -60,6 +60,7 @@ def load(
     seed: int = 0,
     strict: bool = False,
     rate: int | None = None,
+    task: Task | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
     """A labelled set, by name or by path.
@@ -82,6 +83,8 @@ def load(
         size: for files in folders: (height, width) of images, or one number for both; the number of samples of sounds.
         seed: for files in folders without a test part: chooses those that are held out.
         strict: for files in folders: stop at the first broken one, instead of leaving it out.
+        task: what is to be learnt, one of `convolve.data.dataset.TASKS`; by default what the set has: of a folder with
+            `images` and `masks` a class for each place, of a CSV and of a .npz what its labels are.
         rate: for sounds in folders: the samples a second that they are brought to; by default the most frequent.
         progress: called while a known set is downloaded with a file's name, bytes so far and bytes in all (0: unknown).
 
@@ -97,10 +100,10 @@ def load(
     is_name = text == "mnist" or text in _KNOWN
     try:
         if is_files(text):
-            return load_folder(_path(text), size, seed=seed, strict=strict, rate=rate)
+            return load_folder(_path(text), size, seed=seed, strict=strict, rate=rate, task=task)
         if size is not None:
             raise DataError(f"{text}: received a size of {size}; expected none, as only a folder of images is resized.")
-        return _load_known(text, progress) if is_name else _load_path(text)
+        return as_task(_load_known(text, progress) if is_name else _load_path(text, task), task)
     except OSError as error:  # no right to look, a name too long, a disk that fails
         raise FileError(
             f"{text}: cannot be read ({error.strerror or error}). Check the name and its rights."
@@ -140,14 +143,14 @@ def _load_known(name: str, progress: Progress | None) -> Dataset:
     return known.read(known, [_located(known, file, progress) for file in known.files])
 
 
-def _load_path(text: str) -> Dataset:
+def _load_path(text: str, task: Task | None) -> Dataset:
     path = _path(text)
     if path.is_dir() and cifar_files(path):
         return load_cifar(path)
     if path.is_dir():
         return _load_idx_files(idx_files(path), path.resolve().name)
     if path.suffix.lower() == ".npz" and path.exists():
-        return load_npz(path)
+        return load_npz(path, task)
     if text.count(",") == 1 and not path.exists():
         images, labels = (_path(part.strip()) for part in text.split(","))
         return load_idx((images, labels), name=images.name)

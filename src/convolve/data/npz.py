@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.data.dataset import Dataset, channels_last, numbered_classes
+from convolve.data.dataset import Dataset, Task, channels_last, numbered_classes
 from convolve.data.idx import DEFLATE
 from convolve.errors import FileError
 
@@ -34,12 +34,16 @@ _TEXT = re.compile(
 _PLAIN = re.compile(r"[<>=|]?(?:b1|[iu][1248]|f[248]|U\d{1,6})")
 
 
-def load_npz(path: str | os.PathLike[str]) -> Dataset:
+def load_npz(path: str | os.PathLike[str], task: Task | None = None) -> Dataset:
     """The set in a .npz with the arrays x_train, y_train, x_test and y_test, as `numpy.savez` writes it.
 
     Images are (n, height, width, channels), grey ones also (n, height, width); signals of one channel are (n, length).
     x_test and y_test may both be absent. An array of strings `classes` names the classes, which are otherwise called
     "0", "1", ... Other arrays are left alone. Nothing is unpickled.
+
+    What y holds says what is to be learnt, unless `task` does: a class for each place of x (segment) where it has x's
+    shape without channels; several labels at once where it has zeros and ones (n, labels), not one 1 in each row;
+    values (regress) where it has a number that is not whole, or is (n, values); else a class (n,).
 
     Raises:
         FileError: the file is missing, truncated or damaged, an array is absent or holds objects.
@@ -47,19 +51,42 @@ def load_npz(path: str | os.PathLike[str]) -> Dataset:
     """
     path = Path(path)
     arrays = _read(path)
+    x_train, y_train = channels_last(arrays["x_train"]), arrays["y_train"]
     x_test, y_test = arrays.get("x_test"), arrays.get("y_test")
+    found = _task_of(x_train, y_train) if task in (None, "autoencode") else task
+    if found in ("labels", "regress"):
+        y_train = y_train if y_train.ndim > 1 else y_train[:, None]
+        y_test = y_test if y_test is None or y_test.ndim > 1 else y_test[:, None]
     if "classes" in arrays:
         classes = _class_names(path, arrays["classes"])
+    elif found in ("labels", "regress"):
+        count = y_train.shape[1]
+        classes = ("value",) if (found, count) == ("regress", 1) else tuple(str(i) for i in range(count))
     else:
-        classes = numbered_classes(f"{path.name}: labels", arrays["y_train"], y_test)
+        segment = found == "segment"
+        flat = [y.reshape(-1) if segment and y is not None else y for y in (y_train, y_test)]
+        classes = numbered_classes(f"{path.name}: labels", *flat)
     return Dataset(
         path.name,
-        channels_last(arrays["x_train"]),
-        arrays["y_train"],
+        x_train,
+        y_train,
         None if x_test is None else channels_last(x_test),
         y_test,
         classes,
+        task=found or "classify",
     )
+
+
+def _task_of(x: NDArray[Any], y: NDArray[Any]) -> Task:
+    """What targets are for, by their shape and their values."""
+    if y.dtype.kind not in "buif" or not y.size:
+        return "classify"
+    if y.ndim > 1 and y.shape == x.shape[:-1]:
+        return "segment"
+    if y.ndim == 2 and y.shape[1] > 1 and np.isin(y, (0, 1)).all() and (y.sum(1) != 1).any():
+        return "labels"
+    whole = y.dtype.kind != "f" or bool((y == np.floor(y)).all())
+    return "classify" if whole or not np.isfinite(y).all() or y.ndim > 2 else "regress"
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from convolve.source import Rows
 from convolve.source import batch as rows
+from convolve.training.feed import labels_of
 from convolve.training.trainer import Trainer
 
 MEASURED = 3
@@ -40,7 +41,7 @@ def predict(trainer: Trainer, x: Rows, y: np.ndarray, batch_size: int, watched: 
         watched: how many more are only predicted.
     """
     network, steps = trainer.network, trainer.steps
-    batch = rows(x, 0, batch_size), y[:batch_size]
+    batch = rows(x, 0, batch_size), labels_of(y[:batch_size])
     trainer.executable(*batch)
     kept = network.snapshot()
     seconds = []

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.augment import Pipeline
-from convolve.source import Rows
+from convolve.source import Rows, ahead
 
-AHEAD = 3
-"""Batches of a source that are asked for before they are needed."""
 GROUP, GROUP_BYTES = 16, 1 << 22
 """Batches of an array that are augmented at once, and the bytes that these come to at most."""
 MEASURED = 20
@@ -47,7 +43,7 @@ class Feed:
             began = time.perf_counter()
             x, y = next(made)
             self.waited += time.perf_counter() - began
-            yield position, x, y
+            yield position, x, labels_of(y)
 
     def _of_array(self, rows: NDArray[np.integer[Any]], step: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         """Batches of samples that lie in memory; they are augmented several at a time."""
@@ -66,8 +62,10 @@ class Feed:
 
     def _ahead(self, rows: NDArray[np.integer[Any]], step: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         """Batches of a source, read in a thread of their own."""
+        assert not isinstance(self.x, np.ndarray)
         size = self.batch_size
-        for number, (x, chosen) in enumerate(self._read([rows[i : i + size] for i in range(0, len(rows), size)])):
+        batches = [rows[i : i + size] for i in range(0, len(rows), size)]
+        for number, (x, chosen) in enumerate(zip(ahead(self.x, batches), batches, strict=True)):
             y = self.y[chosen]
             yield (
                 (x, y)
@@ -75,21 +73,10 @@ class Feed:
                 else self.augment.apply(x, y, self.seed, step + number, threads=self.threads)
             )
 
-    def _read(self, rows: list[NDArray[np.integer[Any]]]) -> Iterator[tuple[NDArray[Any], NDArray[np.integer[Any]]]]:
-        """The samples of these rows, and the rows."""
-        assert not isinstance(self.x, np.ndarray)
-        waiting: deque[tuple[Future[NDArray[Any]], NDArray[np.integer[Any]]]] = deque()
-        thread = ThreadPoolExecutor(1, "convolve-feed")
-        try:
-            for chosen in rows:
-                waiting.append((thread.submit(self.x.batch, chosen), chosen))
-                if len(waiting) > AHEAD:
-                    future, ready = waiting.popleft()
-                    yield future.result(), ready
-            for future, ready in waiting:
-                yield future.result(), ready
-        finally:
-            thread.shutdown(cancel_futures=True)
+
+def labels_of(y: NDArray[Any]) -> NDArray[Any]:
+    """Targets of a batch as a step takes them: masks lie as bytes, and become int32."""
+    return y.astype(np.int32) if y.dtype == np.uint8 else y
 
 
 def waiting(feed: Feed, step: Callable[[NDArray[Any], NDArray[Any]], object]) -> float:

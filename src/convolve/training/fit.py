@@ -52,6 +52,10 @@ class Underway:
     seconds: float = 0.0
 
 
+MERITS = ("validation_iou", "validation_f1_micro", "validation_accuracy")
+"""Metrics by which an epoch is better than another."""
+
+
 @dataclass
 class History:
     """What each epoch reached: a dict of metrics an epoch."""
@@ -73,8 +77,8 @@ class History:
     def best(self) -> int | None:
         """The best epoch, counted from 1, by validation data: None where there were none.
 
-        That of the highest validation_accuracy, of equal ones (and where there is no accuracy) that of the lowest
-        validation_loss, of equal ones the first.
+        That of the highest validation_iou, validation_f1_micro or validation_accuracy, the first of these that there
+        is; of equal ones (and where there is none) that of the lowest validation_loss, of equal ones the first.
 
         >>> History([{"validation_loss": 0.3}, {"validation_loss": 0.1}, {"validation_loss": 0.2}]).best
         2
@@ -85,8 +89,9 @@ class History:
 
 def _merit(epoch: dict[str, float]) -> tuple[float, float]:
     """What is larger in better epochs; numbers that are none are the smallest."""
-    accuracy, loss = epoch.get("validation_accuracy", 0.0), epoch["validation_loss"]
-    return (-math.inf if math.isnan(accuracy) else accuracy), (-math.inf if math.isnan(loss) else -loss)
+    merit = next((epoch[name] for name in MERITS if name in epoch), 0.0)
+    loss = epoch["validation_loss"]
+    return (-math.inf if math.isnan(merit) else merit), (-math.inf if math.isnan(loss) else -loss)
 
 
 def order_of(count: int, seed: int, epoch: int) -> np.ndarray:

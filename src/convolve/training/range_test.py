@@ -2,8 +2,9 @@
 
 **The rule.** The rate grows from 1e-6 to 10 in 200 steps, by the same factor in each. The loss is smoothed: an
 exponential mean of the steps that keeps 0.9, divided by 1 - 0.9^t, as in Adam. The test ends when the smoothed loss is
-four times the lowest that it was, or no number. Suggested, as the highest rate of a cycle, is a tenth of the rate at
-which the smoothed loss was lowest: there it is about to grow, and a decade before it falls fast and safely.
+four times the lowest that it was, or no number. Suggested, as the highest rate of a cycle, is a third of the first rate
+at which the smoothed loss had made nine tenths of its way down, from the first to the lowest: it still falls there.
+(Where a loss stays low over decades of rates, as with batch norm, its lowest point says little.)
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
-import numpy as np
-
 from convolve.errors import ConvolveError
 from convolve.training.feed import Feed
 from convolve.training.fit import order_of
@@ -23,6 +22,7 @@ from convolve.training.trainer import Trainer
 LOWEST, HIGHEST, STEPS = 1e-6, 10.0, 200
 KEEP = 0.9
 DIVERGED = 4.0
+DESCENT = 0.9
 SETTLED = 10
 """Steps before which nothing is said to diverge."""
 
@@ -49,16 +49,18 @@ class RangeTest:
 
     @property
     def suggested(self) -> float:
-        """A tenth of the rate of the lowest smoothed loss.
+        """A third of the first rate at which nine tenths of the way down were made.
 
         >>> test = RangeTest()
-        >>> [test.add(10.0**power, loss) for power, loss in ((-3, 2.0), (-2, 1.0), (-1, 0.5), (0, 9.0))]
-        [True, True, True, True]
+        >>> [test.add(rate, loss) for rate, loss in ((1e-3, 2.0), (1e-2, 1.9), (3e-2, 0.5), (1e-1, 0.5), (1.0, 9.0))]
+        [True, True, True, True, True]
         >>> test.suggested
-        0.01
+        0.033
         """
-        lowest = int(np.argmin(self.smoothed))
-        return float(f"{self.rates[lowest] / 10:.2g}")
+        lowest = min(self.smoothed)
+        enough = self.smoothed[0] - DESCENT * (self.smoothed[0] - lowest)
+        first = next(i for i, loss in enumerate(self.smoothed) if loss <= max(enough, lowest))
+        return float(f"{self.rates[first] / 3:.2g}")
 
 
 def range_test(

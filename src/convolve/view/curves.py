@@ -47,11 +47,26 @@ def _panel(key: str, title: str, scale: float = 1.0, unit: str = "", top: float 
     return Panel(title, (training, validation), scale, unit, top)
 
 
-PANELS = (_panel("loss", "Loss"), _panel("accuracy", "Accuracy, %", 100.0, "%", 100.0))
+LOSS = _panel("loss", "Loss")
+MERITS = (
+    _panel("iou", "Intersection over union, %", 100.0, "%", 100.0),
+    _panel("f1_micro", "F1, %", 100.0, "%", 100.0),
+    _panel("accuracy", "Accuracy, %", 100.0, "%", 100.0),
+    _panel("mae", "Mean absolute error"),
+)
+"""What is shown beside the loss: the first that there is."""
+
+
+def _panels(epochs: Epochs) -> tuple[Panel, Panel]:
+    known = {name for epoch in epochs for name in epoch}
+    found = (panel for panel in MERITS if known.intersection(curve.key for curve in panel.curves))
+    return LOSS, next(found, MERITS[2])
 
 
 def curves(epochs: Epochs, title: str) -> str:
     """Loss and accuracy over the epochs, for training and validation images, as an SVG document.
+
+    In place of the accuracy stands what else a task is measured by.
 
     A value that is missing or not finite is left out. The picture says in words, too, where the curves end.
 
@@ -60,7 +75,7 @@ def curves(epochs: Epochs, title: str) -> str:
     True
     """
     parts: list[str] = [text(LEFT, 36, title, size=18, weight="bold")]
-    for number, panel in enumerate(PANELS):
+    for number, panel in enumerate(_panels(epochs)):
         parts.append(_drawn(panel, epochs, LEFT + number * (PANEL_WIDTH + GAP)))
     return document(WIDTH, HEIGHT, title, _in_words(epochs), parts)
 
@@ -141,7 +156,7 @@ def _curve(curve: Curve, points: Sequence[tuple[float, float]], dots: bool) -> s
 def _in_words(epochs: Epochs) -> str:
     """The text alternative: where each curve begins and ends."""
     words = []
-    for panel in PANELS:
+    for panel in _panels(epochs):
         for curve in panel.curves:
             points = _points(curve, epochs, panel.scale)
             if points:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from convolve.errors import ConvolveError
 from convolve.graph import Shape
 from convolve.layers import Layer
+from convolve.zoo.autoencoder import autoencoder
 from convolve.zoo.mobilenet import mobilenet_v2
 from convolve.zoo.parts import BYTES, IMAGENET
 from convolve.zoo.resnet import resnet18, resnet20, resnet32, resnet34, resnet50, resnet56, resnet101
@@ -31,6 +32,7 @@ __all__ = [
     "LEAST_OF_M5",
     "NETS",
     "Entry",
+    "autoencoder",
     "by_name",
     "cnn3d",
     "digits",
@@ -90,6 +92,7 @@ NETS: dict[str, Entry] = {
     "m5_narrow": Entry(m5_narrow, (8000, 1)),
     "cnn3d": Entry(cnn3d, (24, 24, 24, 1)),
     "unet": Entry(unet, (128, 128, 3)),
+    "autoencoder": Entry(autoencoder, (28, 28, 1)),
 }
 
 

@@ -1,0 +1,102 @@
+"""Segmentation: counts over places, intersection over union of each class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convolve.cli.output import percent, printable
+from convolve.cli.scores.base import Mistake, Scores, Table, softmax
+from convolve.errors import ShapeError
+from convolve.metrics import confusion_matrix, f1_of, iou_of
+from convolve.model import Model
+from convolve.training.losses import Targets
+
+MOST_MISTAKES = 24
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Blurred(Mistake):
+    """A sample of whose places so many are taken for another class."""
+
+    wrong: float = 0.0
+
+
+@dataclass(eq=False)
+class MaskScores(Scores):
+    """Counts [true class, predicted class] over all places, and the samples with the largest share of wrong ones."""
+
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+    _worst: list[Blurred] = field(default_factory=list)
+
+    targets: ClassVar[Targets] = "classes"
+    metric: ClassVar[str] = "iou"
+
+    def check(self, model: Model) -> None:
+        if len(model.output_shape) != len(model.input_shape):
+            raise ShapeError(
+                f"this model's output has shape {model.output_shape}; expected a value a class for each place of "
+                f"{model.input_shape[:-1]}, as unet gives"
+            )
+
+    def add(self, output: NDArray[np.float64], target: NDArray[Any], first: int) -> None:
+        made, size = softmax(output), output.shape[-1]
+        taken, y = made.argmax(-1), target.astype(np.int64)
+        counts = confusion_matrix(y, taken, size)
+        self.counts = counts + (self.counts if self.counts.size else 0)
+        true = np.take_along_axis(made, y[..., None], -1)[..., 0].reshape(len(y), -1)
+        with np.errstate(divide="ignore"):
+            self.total_loss += float(-np.log(true).mean(1).sum())
+        self.samples += len(y)
+        wrong = (taken != y).reshape(len(y), -1).mean(1)
+        for i in np.argsort(-wrong, kind="stable")[:MOST_MISTAKES].tolist():
+            if wrong[i]:
+                said = f"{percent(float(wrong[i]))} of its places are wrong"
+                self._worst.append(Blurred(first + i, said, self._name(first + i), float(wrong[i])))
+        self._worst = sorted(self._worst, key=lambda m: -m.wrong)[:MOST_MISTAKES]
+
+    @property
+    def worst(self) -> list[Blurred]:
+        return self._worst
+
+    def metrics(self) -> dict[str, float]:
+        right, there, taken = np.diag(self.counts), self.counts.sum(1), self.counts.sum(0)
+        return {
+            "loss": self.loss,
+            "accuracy": float(right.sum() / there.sum()),
+            "iou": float(np.nanmean(iou_of(self.counts))),
+            "f1_macro": f1_of(right, there, taken),
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON, with each class."""
+        places = self.counts.sum(1)
+        rows = zip(self.classes, places, iou_of(self.counts), strict=True)
+        classes = [{"class": name, "places": int(n), "iou": float(one)} for name, n, one in rows]
+        return super().as_dict() | {"classes": classes}
+
+    def tables(self) -> list[Table]:
+        right, there, taken = np.diag(self.counts), self.counts.sum(1), self.counts.sum(0)
+        f1 = f1_of(right, there, taken, None)
+        rows = [
+            (
+                printable(name),
+                percent(float(there[i] / there.sum())),
+                percent(float(right[i] / max(1, there[i]))),
+                f"{one:.4f}",
+                f"{f1[i]:.4f}",
+            )
+            for i, (name, one) in enumerate(zip(self.classes, iou_of(self.counts), strict=True))
+        ]
+        return [Table("Classes", ("class of places", "of all", "recall", "IoU", "F1 (Dice)"), rows)]
+
+    def mistakes(self) -> Table | None:
+        rows = [(m.name or f"sample {m.index}", percent(m.wrong)) for m in self._worst[:SHOWN]]
+        return Table("Worst", ("sample", "wrong places"), rows) if rows else None
+
+    def sentence(self) -> str:
+        return f"of {self.samples:,} samples the worst are:"

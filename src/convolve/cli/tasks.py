@@ -1,0 +1,179 @@
+"""What is to be learnt: of each task the targets, the loss, the net and its size, and what is shown while it trains.
+
+| task | data | loss | net by default | measured by |
+|---|---|---|---|---|
+| classify | one subfolder a class, `path,label`, labels (n,) | cross-entropy | see `choice` | accuracy, top 5, F1 |
+| labels | `path,"cat;dog"`, zeros and ones (n, labels) | binary cross-entropy | as for hard data | F1 |
+| regress | `path,value`, numbers of which one is not whole | mean squared error | as for hard data | mean error, R2 |
+| segment | `images/` and `masks/`, labels (n, *spatial) | cross-entropy | unet | IoU, mean and a class |
+| autoencode | any, by --task autoencode alone | mean squared error | autoencoder | mean error, R2 |
+
+"As for hard data": `small` for images of up to 40 x 40, else `resnet20`; m5_narrow, digits and cnn3d for signals and
+volumes as `choice` has it. Samples are moved by 7 %, and for the tasks of places (masks) not at all. Of the tasks other
+than classify no fully-connected net is trained beside, and labels are not smoothed. The values of a regression are
+learnt at mean 0 and deviation 1, and the net's last layer gives them their own scale again.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from convolve import zoo
+from convolve.augment import Augmentation, Shift
+from convolve.cli.choice import LONG, SMALL, Choice
+from convolve.cli.output import count
+from convolve.cli.recipe import RECIPE, scaling
+from convolve.data.dataset import Dataset, Task
+from convolve.errors import ConvolveError, DataError
+from convolve.layers import Layer, Normalize, Sequential
+from convolve.source import Rows, rows
+from convolve.training.losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError, balanced
+
+DEPTH = 3
+"""Times that the nets for places halve the size, at most."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric of an epoch as the table shows it."""
+
+    key: str
+    head: str
+    form: str
+    """As `format` takes it."""
+
+
+COLUMNS: dict[Task, tuple[Column, ...]] = {
+    "classify": (Column("accuracy", "accuracy", ".2%"), Column("validation_accuracy", "validation", ".2%")),
+    "labels": (Column("accuracy", "accuracy", ".2%"), Column("validation_f1_micro", "valid. F1", ".4f")),
+    "regress": (Column("validation_mae", "valid. MAE", ".4g"), Column("validation_r2", "valid. R2", ".4f")),
+    "segment": (Column("accuracy", "accuracy", ".2%"), Column("validation_iou", "valid. IoU", ".4f")),
+    "autoencode": (Column("validation_mae", "valid. MAE", ".4f"), Column("validation_r2", "valid. R2", ".4f")),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Rebuilt:
+    """What is to be given back of samples: themselves, as floats; bytes from 0 to 1."""
+
+    x: Rows
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.x.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.float32)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, chosen: slice | np.ndarray) -> np.ndarray:
+        picked = np.arange(len(self))[chosen] if isinstance(chosen, slice) else chosen
+        return as_floats(rows(self.x, picked))
+
+
+def as_floats(x: np.ndarray) -> np.ndarray:
+    """Samples as an autoencoder gives them back: bytes from 0 to 1, floats as they are."""
+    return np.asarray(x / np.float32(255) if x.dtype == np.uint8 else x, np.float32)
+
+
+def targets(task: Task, x: Rows, y: np.ndarray) -> Any:
+    """What the loss compares with, of a part of a set."""
+    if task == "autoencode":
+        return Rebuilt(x)
+    return y.astype(np.int32) if task == "classify" else y
+
+
+def loss(task: Task, y: Any, classes: int, smoothing: float, weighted: bool) -> Loss:
+    """The loss of a task; `weighted` lets all classes (or yes and no of each label) count alike.
+
+    Raises:
+        ConvolveError: there are no classes to weight.
+    """
+    if task in ("classify", "segment"):
+        return CrossEntropy(smoothing, balanced(y, classes) if weighted else None)
+    if task == "labels":
+        there = np.asarray(y).sum(0)
+        often = tuple(((len(y) - there) / np.maximum(there, 1)).tolist())
+        return BinaryCrossEntropy(often if weighted else 1.0)
+    if weighted:
+        raise ConvolveError(f"--balanced: --task {task} has no classes that could count alike; leave it out")
+    return MeanSquaredError()
+
+
+def output_shape(task: Task, input_shape: tuple[int, ...], classes: int) -> tuple[int, ...]:
+    """What a net has to give for a sample."""
+    if task == "segment":
+        return (*input_shape[:-1], classes)
+    return input_shape if task == "autoencode" else (classes,)
+
+
+def chosen(task: Task, dataset: Dataset, samples: int) -> Choice:
+    """What the rule says of a task that is no classification.
+
+    Raises:
+        DataError: samples whose sizes are odd, for a net of places.
+    """
+    spatial = dataset.input_shape[:-1]
+    size = RECIPE.batch_size if samples >= 10_000 else RECIPE.batch_size // 2
+    known = count(samples, {1: "signal", 2: "image", 3: "volume"}.get(len(spatial), "sample"))
+    why = f"{known} of {' x '.join(map(str, spatial))}, to {task}"
+    steps: tuple[Augmentation, ...] = ()
+    if task in ("segment", "autoencode"):
+        depth_of(spatial)
+        net, size = ("unet" if task == "segment" else "autoencoder"), size // 4
+    else:
+        net, steps = _by_size(spatial), (Shift(0.07),)
+    return Choice(net, 12, size, 0.0, steps, why)
+
+
+def _by_size(spatial: tuple[int, ...]) -> str:
+    if min(spatial) < 4:
+        return "mlp"
+    if len(spatial) == 1:
+        return "m5_narrow" if spatial[0] >= LONG else "digits"
+    if len(spatial) == 2:
+        return "small" if math.prod(spatial) <= SMALL else "resnet20"
+    return "digits" if math.prod(spatial) <= SMALL or min(spatial) < 8 else "cnn3d"
+
+
+def depth_of(spatial: tuple[int, ...]) -> int:
+    """How often all sizes can be halved, three times at most.
+
+    Raises:
+        DataError: not once.
+
+    >>> depth_of((64, 48)), depth_of((28, 28))
+    (3, 2)
+    """
+    depth = max(d for d in range(DEPTH + 1) if all(n % 2**d == 0 and n >= 2**d for n in spatial))
+    if not depth:
+        raise DataError(
+            f"samples of {' x '.join(map(str, spatial))}: a net for places halves them, so that sizes must be even; "
+            "bring files of a folder to another size by --size, or pad your arrays"
+        )
+    return depth
+
+
+def zoo_net(name: str, task: Task, x: np.ndarray, classes: int) -> Layer:
+    """A net of the zoo for a task, of samples as `x` holds them."""
+    entry = zoo.by_name(name)
+    places = {"depth": depth_of(x.shape[1:-1])} if name in ("unet", "autoencoder") else {}
+    outputs = x.shape[-1] if task == "autoencode" else classes
+    return entry.make(classes=outputs, normalize=scaling(entry, x), **places)
+
+
+def scaled(net: Layer, task: Task, y: np.ndarray) -> Layer:
+    """The net with values of a regression brought back to their own scale: behind it, y = x * deviation + mean."""
+    if task != "regress":
+        return net
+    values = np.asarray(y, np.float64)
+    deviation = np.where(values.std(0) > 0, values.std(0), 1.0)
+    mean, std = (-values.mean(0) / deviation).tolist(), (1 / deviation).tolist()
+    return Sequential(net, Normalize(tuple(mean), tuple(std), name="scale"))
