@@ -175,6 +175,7 @@ def _shared(function: Command) -> Command:
 @click.option("--save-every", type=float, default=3.0, metavar="MIN", help="Minutes between checkpoints. [default: 3]")
 @click.option("--alone", is_flag=True, default=None, help="Leave out the fully-connected net.")
 @_strict
+@click.option("--tensorboard", is_flag=True, help="Write the curves for TensorBoard, too, into the run's folder.")
 @click.option("--look", is_flag=True, help="Show it in the browser: curves, filters that form, mistakes.")
 @_shared
 def train(**options: Any) -> None:
@@ -197,6 +198,20 @@ def train(**options: Any) -> None:
     from convolve.cli.train import Options, train
 
     train(Options(**options))
+
+
+@commands.command()
+@click.argument("folders", metavar="[FOLDER...]", nargs=-1)
+@_shared
+def runs(**options: Any) -> None:
+    """List training runs, the best on each data set first.
+
+    FOLDER is a run's, or holds such folders: runs by default. Of each run: data, net, epochs, the best validation, what
+    it reached on the test part, and the time; below that the settings in which the runs on a data set differ.
+    """
+    from convolve.cli.runs import runs
+
+    runs(**options)
 
 
 @commands.command()

@@ -18,7 +18,8 @@ from convolve.cli.scores import KINDS, ClassScores
 from convolve.cli.scores.base import sigmoid, softmax
 from convolve.data.dataset import Task
 from convolve.data.images import SUFFIXES
-from convolve.data.kinds import Form, form_for
+from convolve.data.kinds import Arrays, Form, form_for
+from convolve.data.nifti import suffix_of
 from convolve.data.waves import SUFFIXES as SOUNDS
 from convolve.errors import ConvolveError, DataError, FileError, ShapeError
 
@@ -146,8 +147,8 @@ def _form(found: Found, file: str) -> Form:
         DataError: an image, for a model that was trained on other numbers than images hold.
         ShapeError: no sample of the model's shape is made of such a file.
     """
-    suffix = Path(file).suffix.lower()
-    image = suffix not in SOUNDS and suffix != ".npy"  # by its content, whatever its name
+    suffix = suffix_of(Path(file))
+    image = suffix not in (*SOUNDS, *Arrays().suffixes)  # by its content, whatever its name
     if image and found.trained_on == "float32":
         raise DataError(
             f"{found.name}: was trained on numbers of a scale that image files (0 to 255) do not have; give it arrays "

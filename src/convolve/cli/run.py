@@ -8,6 +8,7 @@ last.safetensors          the model after the last epoch
 metrics.csv               a line an epoch: epoch, loss, accuracy, rate, validation_loss, ..., seconds
 curves.svg                the same as a picture
 filters/0001.safetensors  the first layer's weight after each epoch, under the parameter's name
+tensorboard/              event files, with --tensorboard
 results.json, report.html what the best model reaches on the test images, when training has ended
 .lock                     held by the process that fills the folder
 """

@@ -18,6 +18,7 @@ import numpy as np
 from convolve import zoo
 from convolve.augment import Pipeline, describe, restore
 from convolve.cli import tasks
+from convolve.cli.board import on_board, writer
 from convolve.cli.choice import choose
 from convolve.cli.doctor import cpu, versions
 from convolve.cli.find import ONNX, find_model, input_size, load_data, model_file, with_test_part
@@ -78,6 +79,7 @@ class Options:
     strict: bool
     look: bool
     find_lr: bool
+    tensorboard: bool
     quiet: bool
     as_json: bool
 
@@ -152,6 +154,8 @@ def train(options: Options) -> None:
     began = time.perf_counter()
     output = Output(options.quiet, options.as_json)
     out = Path(options.out) if options.out else None
+    if options.tensorboard:
+        writer()  # a missing package is said before anything is done
     old = Run.resumed(out) if out and options.resume else None
     if out and not old and not options.find_lr:
         check_free(out)
@@ -188,9 +192,14 @@ def train(options: Options) -> None:
         compared = None
         if not settings.alone and settings.net != BASELINE:
             compared = _compared(model, checkpoint, parts, settings, options.threads, output)
-        with watched(run, model, parts.x_validation, parts.y_validation, options.look, output) as watching:
+        with (
+            watched(run, model, parts.x_validation, parts.y_validation, options.look, output) as watching,
+            on_board(run.folder, run.steps, options.tensorboard) as noting,
+        ):
             every = options.save_every
-            history, cost = _train(run, model, phases, checkpoint, parts, settings, compared, every, watching, output)
+            history, cost = _train(
+                run, model, phases, checkpoint, parts, settings, compared, every, (*watching, *noting), output
+            )
         run.best(model)
         scores = _scores(model, parts, dataset.test_files)
         reached = _reached(settings.net, model, history, scores)

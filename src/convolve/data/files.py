@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from convolve.data.dataset import Task, is_number
+from convolve.data.nifti import suffix_of
 from convolve.errors import DataError, FileError
 
 PARTS = {
@@ -266,7 +267,7 @@ def _in_classes(root: Path, part: Path, classes: tuple[str, ...], suffixes: Sequ
 
 def wanted(path: Path, suffixes: Sequence[str]) -> bool:
     """Whether a name is neither hidden nor of another kind."""
-    return path.suffix.lower() in suffixes and not path.name.startswith(".")
+    return suffix_of(path) in suffixes and not path.name.startswith(".")
 
 
 def most_frequent(root: Path, suffixes: Sequence[str]) -> str | None:
@@ -276,7 +277,7 @@ def most_frequent(root: Path, suffixes: Sequence[str]) -> str | None:
         inner[:] = sorted(n for n in inner if not n.startswith("."))
         if len(Path(folder).relative_to(root).parts) >= 2:
             inner.clear()
-        counts.update(Path(n).suffix.lower() for n in names if wanted(Path(n), suffixes))
+        counts.update(suffix_of(Path(n)) for n in names if wanted(Path(n), suffixes))
     return min(counts, key=lambda s: (-counts[s], s)) if counts else None
 
 

@@ -16,6 +16,7 @@ from convolve.data.dataset import Dataset, Skipped, Task, as_task
 from convolve.data.files import Labelled, Listing, list_folder, list_table, listed, most_frequent
 from convolve.data.kinds import SUFFIXES, Form, Kind, Size, for_masks, kind_of, read_mask
 from convolve.data.loader import Loader, attempted
+from convolve.data.nifti import suffix_of
 from convolve.errors import DataError, FileError
 from convolve.source import Rows
 
@@ -89,7 +90,7 @@ def load_folder(
 
 def _kind_of_table(path: Path, listing: Listing) -> Kind:
     files = (*listing.train, *listing.validation, *listing.test)
-    kinds = {file.path.suffix.lower(): file for file in files}
+    kinds = {suffix_of(file.path): file for file in files}
     unknown = [file.name for suffix, file in kinds.items() if suffix not in SUFFIXES]
     found = {kind_of(suffix) for suffix in kinds if suffix in SUFFIXES}
     if unknown or len(found) > 1:

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.data import images, waves
+from convolve.data import images, nifti, waves
+from convolve.data.nifti import suffix_of
 from convolve.data.npz import read_npy
 from convolve.data.waves import Wave
 from convolve.errors import DataError, FileError, ShapeError
@@ -99,7 +100,7 @@ class ArrayForm:
     dtype: str
 
     def read(self, path: Path) -> NDArray[Any]:
-        array = _with_channel(read_npy(path))
+        array = _with_channel(read_array(path))
         if array.shape != self.shape:
             raise FileError(
                 f"{path}: holds an array of {array.shape}; expected {self.shape}, as most files of the set have it."
@@ -151,12 +152,12 @@ class Waves:
 
 @dataclass(frozen=True)
 class Arrays:
-    """.npy files: volumes (d, h, w) or (d, h, w, channels), images (h, w), signals (n,), of the most frequent shape."""
+    """.npy and NIfTI files of the most frequent shape: volumes (d, h, w) or (d, h, w, channels), images, or signals."""
 
-    suffixes: tuple[str, ...] = (".npy",)
+    suffixes: tuple[str, ...] = (".npy", *nifti.SUFFIXES)
 
     def probe(self, path: Path) -> tuple[tuple[int, ...], str]:
-        array = _with_channel(read_npy(path))
+        array = _with_channel(read_array(path))
         return array.shape, "uint8" if array.dtype == np.uint8 else "float32"
 
     def form(self, train: Sequence[Any], others: Sequence[Any], size: Size, rate: int | None = None) -> ArrayForm:
@@ -215,12 +216,23 @@ def read_mask(path: Path, form: Form) -> NDArray[np.int64]:
     """
     if isinstance(form, ImageForm):
         return images.read_mask(path, form.shape[:2]).astype(np.int64)
-    array = read_npy(path)
+    array = read_array(path)
+    if array.dtype.kind == "f" and (array == np.floor(array)).all():  # as many programs save masks
+        array = array.astype(np.int64)
     if array.shape != form.shape[:-1] or array.dtype.kind not in "bui":
         raise FileError(
             f"{path}: holds {array.dtype} of shape {array.shape}; expected whole numbers {form.shape[:-1]}."
         )
     return array.astype(np.int64)
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """The array in a .npy file, or the voxels of a NIfTI file.
+
+    Raises:
+        FileError: it cannot be read, or an extra is missing.
+    """
+    return nifti.read_nifti(path) if suffix_of(path) in nifti.SUFFIXES else read_npy(path)
 
 
 def _with_channel(array: NDArray[Any]) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""WAV files of any rate, width and length to float32 signals of one."""
+"""WAV and FLAC files of any rate, width and length to float32 signals of one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import os
 import struct
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from convolve.errors import FileError
 
-SUFFIXES = (".wav", ".wave")
+SUFFIXES = (".wav", ".wave", ".flac")
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _ZEROS = 16
 """Zero crossings of the resampling filter on each side."""
@@ -33,14 +34,14 @@ def probe_wave(path: Path) -> Wave:
     """A file's header.
 
     Raises:
-        FileError: no WAV file, a damaged one, one of more than an hour, or of a coding other than whole numbers and
-            floats.
+        FileError: no WAV or FLAC file, a damaged one, one of more than an hour, or of a coding other than whole numbers
+            and floats.
     """
     return _read(path)[0]
 
 
 def read_wave(path: str | os.PathLike[str], rate: int, length: int, channels: int = 1) -> NDArray[np.float32]:
-    """A WAV file as float32 (length, channels) of -1 to 1, at `rate` samples a second.
+    """A WAV or FLAC file as float32 (length, channels) of -1 to 1, at `rate` samples a second.
 
     It is resampled (see `resample`), cut at its end or padded with zeros. Of several channels one is made by their
     mean; one is repeated where more are asked for.
@@ -108,6 +109,9 @@ def _read(path: Path) -> tuple[Wave, NDArray[np.float32]]:
 
 
 def _parsed(data: bytes, path: Path) -> tuple[Wave, NDArray[np.float32]]:
+    """The same of a file's contents."""
+    if data[:4] == b"fLaC":
+        return _read_flac(data, path)
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
         raise FileError(f"{path}: not a WAV file: starts with {data[:4].hex(' ') or '(nothing)'}; expected RIFF.")
     chunks = _chunks(data)
@@ -125,12 +129,31 @@ def _parsed(data: bytes, path: Path) -> tuple[Wave, NDArray[np.float32]]:
         )
     raw = chunks[b"data"]
     samples = len(raw) // (channels * bits // 8)
-    if samples == 0 or samples > rate * _MOST_SECONDS:
-        raise FileError(f"{path}: holds {samples:,} samples; expected at least one, and at most an hour of them.")
+    _check_length(path, samples, rate)
     values = _values(raw[: samples * channels * bits // 8], coding, bits).reshape(samples, channels)
     if not np.isfinite(values).all():
         raise FileError(f"{path}: holds samples that are not finite numbers. Save it anew.")
     return Wave(rate, samples, channels), values
+
+
+def _read_flac(data: bytes, path: Path) -> tuple[Wave, NDArray[np.float32]]:
+    """The same of a FLAC file's contents, by libsndfile."""
+    try:
+        import soundfile
+    except ImportError:
+        raise FileError(f"{path}: FLAC files need soundfile: pip install 'convolve[flac]'") from None
+    try:
+        with soundfile.SoundFile(BytesIO(data)) as file:
+            _check_length(path, file.frames, file.samplerate)
+            values = file.read(dtype="float32", always_2d=True)
+            return Wave(file.samplerate, len(values), file.channels), values
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise FileError(f"{path}: the FLAC file is truncated or damaged ({error}). Get or save it anew.") from error
+
+
+def _check_length(path: Path, samples: int, rate: int) -> None:
+    if not 0 < samples <= rate * _MOST_SECONDS:
+        raise FileError(f"{path}: holds {samples:,} samples; expected at least one, and at most an hour of them.")
 
 
 def _chunks(data: bytes) -> dict[bytes, bytes]:
