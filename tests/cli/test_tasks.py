@@ -218,6 +218,7 @@ def test_what_does_not_suit_a_task(call: Convolve, made: Path) -> None:
         (("labels.csv", "--net", "nets.py:places"), "expected (2,), a value a class: end it in Dense(2)"),
         (("set", "--net", "nets.py:one"), "a value a class for each place: end it in Conv(3, 1), or take unet"),
         (("values.csv", "--net", "nets.py:one", "--balanced"), "--task regress has no classes"),
+        (("values.csv", "--net", "nets.py:one", "--label-smoothing", "0.1"), "--task regress has no classes"),
         (("values.csv", "--task", "segment"), "a table has no masks"),
         (("values.csv", "--look"), "--look shows who is taken for whom"),
         (("values.csv", "--from", "x.safetensors"), "no such file"),

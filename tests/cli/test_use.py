@@ -27,7 +27,8 @@ def test_evaluate_counts_every_class_and_every_confusion(convolve: Convolve, tra
     assert [c["images"] for c in found["classes"]] == np.bincount(few["y_test"]).tolist()
 
     text = convolve("evaluate", trained, "few.npz").stdout
-    assert f"accuracy  {found['accuracy']:.2%}" in text
+    assert f"accuracy    {found['accuracy']:.2%}" in text
+    assert f"F1 (macro)  {found['f1_macro']:.4f}" in text
     assert "true class  taken for  images" in text
     assert convolve("evaluate", trained, "few.npz", "--quiet").stdout == f"{found['accuracy']:.2%}\n"
 

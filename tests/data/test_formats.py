@@ -20,7 +20,7 @@ def test_flac_is_read_as_wav_is(tmp_path: Path) -> None:
     for kind in ("high", "low"):
         (tmp_path / "set" / kind).mkdir(parents=True)
         for i in range(4):
-            signal = RANDOM.uniform(-0.5, 0.5, (800, 2)).astype(np.float32)
+            signal = RANDOM.integers(-20_000, 20_000, (800, 2)).astype(np.int16)
             soundfile.write(tmp_path / "set" / kind / f"{i}.flac", signal, 8000, subtype="PCM_16")
             soundfile.write(tmp_path / f"{i}.wav", signal, 8000, subtype="PCM_16")
     found = data.load(tmp_path / "set")

@@ -70,7 +70,7 @@ def _subject(found: Found, data: str | None, output: Output) -> Subject:
         test = dataset.x_test is not None
         x, y = (dataset.x_test, dataset.y_test) if test else (dataset.x_train, dataset.y_train)
         assert x is not None
-        x, y = batch(x, 0, MOST), None if y is None else np.asarray(y[:MOST])
+        x, y = batch(x, 0, MOST), None if y is None or found.task != "classify" else np.asarray(y[:MOST])
         source = f"{dataset.name}, {'test' if test else 'training'} images"
     return subject(
         model.network,

@@ -94,10 +94,12 @@ def loss(task: Task, y: Any, classes: int, smoothing: float, weighted: bool) -> 
     """The loss of a task; `weighted` lets all classes (or yes and no of each label) count alike.
 
     Raises:
-        ConvolveError: there are no classes to weight.
+        ConvolveError: there are no classes to weight or to smooth.
     """
     if task in ("classify", "segment"):
         return CrossEntropy(smoothing, balanced(y, classes) if weighted else None)
+    if smoothing:
+        raise ConvolveError(f"--label-smoothing: --task {task} has no classes one of which is right; leave it out")
     if task == "labels":
         there = np.asarray(y).sum(0)
         often = tuple(((len(y) - there) / np.maximum(there, 1)).tolist())
