@@ -163,7 +163,7 @@ class Network:
         self.layouts: dict[str, tuple[Shape, int]] = {}
         self.version = 0
         """Counts the changes of parameters and statistics: what was prepared of them is then made anew."""
-        self._prepared: WeakValueDictionary[bytes, np.ndarray] = WeakValueDictionary()
+        self._prepared: WeakValueDictionary[str, np.ndarray] = WeakValueDictionary()
         self.frozen: frozenset[str] = frozenset()
         """Paths of the layers that do not learn."""
         self._programs: OrderedDict[object, Executable] = OrderedDict()
@@ -372,7 +372,7 @@ class Network:
         """The net's outputs by name for inputs (n, ...) of float32 or uint8, contiguous."""
         feeds, arrays = self._fed(inputs)
         executable = self.prediction(feeds)
-        made = self.run(executable, arrays, tuple(executable.program.outputs))
+        made = self.run(executable, arrays, executable.outputs)
         made |= self._known.get(("predict", feeds), {})
         return made | {name: made[name].astype(dtype) for name, dtype in self.types.items()}
 
@@ -403,7 +403,7 @@ class Network:
             return Graph({row.path: row.output for row in rows})
 
         executable = self.executable(("trace", feeds), build, fused=False)
-        return self.run(executable, arrays, tuple(executable.program.outputs))
+        return self.run(executable, arrays, executable.outputs)
 
 
 class View(MutableMapping[str, np.ndarray]):

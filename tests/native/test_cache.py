@@ -163,7 +163,7 @@ def test_both_linkers_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     assert link(b"\xcf\xfa\xed\xfe" + code[4:], "known") is None
     assert link(code[:18] + b"\x03" + code[19:], "known") is None
     monkeypatch.setattr(cache, "link", lambda code, symbol: None)
-    monkeypatch.setattr(cache, "_known", {})
+    monkeypatch.setattr(cache, "_addresses", {})
     assert session_total() == 90
 
 

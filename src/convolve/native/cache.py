@@ -39,32 +39,64 @@ class Statistics:
 
 statistics = Statistics()
 _lock = threading.RLock()
-_known: dict[tuple[Spec, Target], int] = {}
+_names: dict[tuple[Spec, Target], str] = {}
+_addresses: dict[str, int] = {}
 _libraries: list[Any] = []
+
+
+class MissingKernel(Exception):
+    """A kernel of this name is neither in memory nor on disk."""
 
 
 def dispatch(spec: Spec, target: Target | None = None) -> int:
     """The address of the kernel that `spec` describes, for this CPU or for a target that it covers."""
     target = target or host()
     with _lock:
-        address = _known.get((spec, target))
-        if address is None:
-            address = _known[(spec, target)] = _load(spec, target)
-        return address
+        name = name_of(spec, target)
+        try:
+            return address_of(name)
+        except MissingKernel:
+            code = compile_object(spec, target, _symbol(name))
+            statistics.compiled += 1
+            disk.write(f"{name}.kernel", code)
+            return _enter(name, code)
 
 
-def _load(spec: Spec, target: Target) -> int:
-    key = hashlib.sha256(f"{spec!r}|{target!r}|{_generators()}".encode()).hexdigest()[:40]
-    symbol = f"convolve_{key}"
-    code = disk.read(f"{key}.kernel")
-    if code is None:
-        code = compile_object(spec, target, symbol)
-        statistics.compiled += 1
-        disk.write(f"{key}.kernel", code)
-    else:
+def name_of(spec: Spec, target: Target | None = None) -> str:
+    """What a kernel is called on disk: a digest of all that its code depends on."""
+    target = target or host()
+    name = _names.get((spec, target))
+    if name is None:
+        text = f"{spec!r}|{target!r}|{generators()}"
+        name = _names[(spec, target)] = hashlib.sha256(text.encode()).hexdigest()[:40]
+    return name
+
+
+def address_of(name: str) -> int:
+    """The address of a kernel by its name.
+
+    Raises:
+        MissingKernel: there is none, in memory or on disk.
+    """
+    with _lock:
+        address = _addresses.get(name)
+        if address is not None:
+            return address
+        code = disk.read(f"{name}.kernel")
+        if code is None:
+            raise MissingKernel(name)
         statistics.loaded += 1
-    address = link(code, symbol)
-    return _linked(code, symbol) if address is None else address
+        return _enter(name, code)
+
+
+def _enter(name: str, code: bytes) -> int:
+    address = link(code, _symbol(name))
+    address = _addresses[name] = _linked(code, _symbol(name)) if address is None else address
+    return address
+
+
+def _symbol(name: str) -> str:
+    return f"convolve_{name}"
 
 
 def _linked(code: bytes, symbol: str) -> int:
@@ -128,7 +160,7 @@ def _linker() -> Any:
 
 
 @cache
-def _generators() -> str:
+def generators() -> str:
     """A hash of everything that writes kernel code, and of the LLVM that compiles it."""
     import llvmlite
 

@@ -204,5 +204,5 @@ def gradients(
         return Graph(outputs | {f"gradient:{name}": g for name, g in zip(leaves, found, strict=True)})
 
     executable = network.executable(("gradients", len(x), dtype, y.shape, y.dtype, chosen), build)
-    made = network.run(executable, {"x": x, "y": y}, tuple(executable.program.outputs))
+    made = network.run(executable, {"x": x, "y": y}, executable.outputs)
     return float(made.pop("loss")), {key.split(":", 1)[1]: value for key, value in made.items()}
