@@ -42,9 +42,11 @@ class Executable:
         arena: Arena,
         stores: Mapping[str, np.ndarray],
         prepared: MutableMapping[str, np.ndarray] | None = None,
+        origin: Program | None = None,
     ) -> None:
+        """`origin` is the program of an image, where it is known."""
         self.image = image = program if isinstance(program, Image) else Image.of(program)
-        self._program = None if isinstance(program, Image) else program
+        self._program = origin if isinstance(program, Image) else program
         self.arena, self.stores = arena, stores
         self.changes, self.outputs = image.changes, tuple(image.outputs)
         arena.reserve(image.arena_bytes)

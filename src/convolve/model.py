@@ -14,18 +14,18 @@ import numpy as np
 from convolve.data.arrays import as_classes, as_images, as_rows, as_shares, as_targets
 from convolve.deferred import Deferred
 from convolve.errors import ConvolveError, FileError, ShapeError
-from convolve.graph import Graph, Shape, leaf
-from convolve.layers import Imported, Layer
 from convolve.network import Network, View
-from convolve.ops.softmax import Softmax
 from convolve.page import PORT
 from convolve.source import Rows, Source, batch, in_order
 
 if TYPE_CHECKING:
+    from convolve import layers
     from convolve.augment import Augmentation, Pipeline, Views
-    from convolve.layers import Sequential
+    from convolve.graph import Graph, Shape, leaf
+    from convolve.layers import Layer, Sequential
     from convolve.layers.heads import headed
     from convolve.onnx.export import DType, Layout, export_onnx
+    from convolve.ops import softmax
     from convolve.page.export import as_file
     from convolve.page.opening import Framed, in_notebook, open_page, write_page
     from convolve.page.subject import subject
@@ -49,9 +49,13 @@ if TYPE_CHECKING:
 else:  # what predictions do not need
     Pipeline = Deferred("convolve.augment:Pipeline")
     Views = Deferred("convolve.augment:Views")
+    Graph = Deferred("convolve.graph:Graph")
+    leaf = Deferred("convolve.graph:leaf")
+    layers = Deferred("convolve.layers")
     Sequential = Deferred("convolve.layers:Sequential")
     headed = Deferred("convolve.layers.heads:headed")
     export_onnx = Deferred("convolve.onnx.export:export_onnx")
+    softmax = Deferred("convolve.ops.softmax")
     as_file = Deferred("convolve.page.export:as_file")
     Framed = Deferred("convolve.page.opening:Framed")
     in_notebook = Deferred("convolve.page.opening:in_notebook")
@@ -119,7 +123,7 @@ class Model:
         Raises:
             ShapeError: a layer does not suit its input; the message names it.
         """
-        if not isinstance(net, Layer):
+        if not isinstance(net, layers.Layer):
             raise ConvolveError(f"a model is made of a layer, for instance Sequential(...). Received: {net!r}")
         self.network = Network(net, input_shape, seed, threads, exact=exact)
         self.exact, self._threads = exact, threads
@@ -282,7 +286,7 @@ class Model:
 
     @property
     def _ends_in_softmax(self) -> bool:
-        return isinstance(self.network.forward(1).output.op, Softmax)
+        return isinstance(self.network.forward(1).output.op, softmax.Softmax)
 
     def _batch(self, images: Rows, asked: int | None = None) -> int:
         """Samples of one run: as many as the file says, as asked, or as fit into memory."""
@@ -584,7 +588,7 @@ class Model:
 
         Nets of ONNX files take them channels first, as a rule; other models come back as they are.
         """
-        if not isinstance(self.net, Imported) or (net := self.net.channels_last()) is self.net:
+        if not isinstance(self.net, layers.Imported) or (net := self.net.channels_last()) is self.net:
             return self
         bound = self.network.bound
         if bound is not None and net.inputs[0] != self.net.inputs[0]:
@@ -836,11 +840,9 @@ def from_onnx(source: str | Path | bytes, input_shape: Shape | None = None, thre
         FileError: the file is missing or damaged, or has operators that are not known: all of them are listed.
         ShapeError: an operator does not suit its inputs, or `input_shape` does not fit the file.
     """
-    from convolve.onnx.reading import named_after, read
+    from convolve.onnx.opening import opened
 
-    found = read(source)
     model = Model.__new__(Model)
-    with named_after(source):
-        model.network = Network(found.net, input_shape, 0, threads, found.laid_out)
-    model.exact, model._threads, model.classes = False, threads, found.classes
+    model.network, model.classes = opened(source, input_shape, threads)
+    model.exact, model._threads = False, threads
     return model

@@ -9,19 +9,35 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
 import numpy as np
 
+from convolve.deferred import Deferred
 from convolve.errors import ConvolveError, ShapeError
 from convolve.execution import Arena, Executable
-from convolve.graph import Graph, Shape, Value, leaf
-from convolve.layers import Construction, Layer, Parameter, Port, Scope
+from convolve.image import Image, Place
+from convolve.native.cache import MissingKernel
 from convolve.native.workers import aligned, default_threads
-from convolve.ops import cast
-from convolve.passes import compile_graph, packed_leaves
-from convolve.program import Buffer, pack_into, packed, unpack
+from convolve.port import Port, sample_shape
+from convolve.program import pack_into, packed, unpack
+
+if TYPE_CHECKING:
+    from convolve import graph
+    from convolve.graph import Graph, Shape, Value, leaf
+    from convolve.layers import Construction, Layer, Parameter, Scope
+    from convolve.ops import cast
+    from convolve.passes import compile_graph, packed_leaves
+else:  # what a net does not need whose programs are known
+    graph = Deferred("convolve.graph")
+    Graph = Deferred("convolve.graph:Graph")
+    leaf = Deferred("convolve.graph:leaf")
+    Construction = Deferred("convolve.layers:Construction")
+    Scope = Deferred("convolve.layers:Scope")
+    cast = Deferred("convolve.ops:cast")
+    compile_graph = Deferred("convolve.passes:compile_graph")
+    packed_leaves = Deferred("convolve.passes:packed_leaves")
 
 PROGRAMS = 16
 """Programs a network keeps: the least recently used goes first."""
@@ -52,6 +68,35 @@ class Feed:
         if self.elements is None:
             return leaf("input", key, self.shape, self.dtype)
         return np.frombuffer(self.elements, self.dtype).reshape(self.shape)
+
+
+class Memory(Protocol):
+    """Where the programs of a net are kept for other processes."""
+
+    def recall(self, given: tuple[Feed, ...]) -> Image | None:
+        """The program for inputs of these shapes and types."""
+
+    def keep(self, given: tuple[Feed, ...], image: Image) -> None:
+        """Let others find it."""
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What predictions need to know of a net: its inputs, how its arrays lie, and its results' types."""
+
+    ports: tuple[Port, ...]
+    layouts: dict[str, tuple[Shape, int]]
+    types: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What is seen of a net when it is built."""
+
+    output_shape: Shape
+    specs: dict[str, Parameter]
+    origins: dict[Any, str]
+    """Which array of an imported file each of the net's arrays was, and how it lies now."""
 
 
 Arrays = Mapping[str, np.ndarray]
@@ -98,13 +143,13 @@ def build_on(
     """Build a net's ops on inputs of these shapes and types. The first is called "x", others "x1", "x2" ..."""
     made = [feed.made(f"x{i or ''}") for i, feed in enumerate(given)]
     construction = Construction(training, frozen)
-    floats = (replace(cast(x), label=x.label) if isinstance(x, Value) else x for x in made)
+    floats = (replace(cast(x), label=x.label) if isinstance(x, graph.Value) else x for x in made)
     outputs = Scope(construction).build_net(net, *floats)
     return Forward(
-        tuple(x for x in made if isinstance(x, Value)),
-        {name: x for name, x in outputs.items() if isinstance(x, Value)},
+        tuple(x for x in made if isinstance(x, graph.Value)),
+        {name: x for name, x in outputs.items() if isinstance(x, graph.Value)},
         construction,
-        {name: x for name, x in outputs.items() if not isinstance(x, Value)},
+        {name: x for name, x in outputs.items() if not isinstance(x, graph.Value)},
         tuple(given),
     )
 
@@ -115,23 +160,11 @@ def feeds(ports: Sequence[Port], batch: int, dtype: str = "f4") -> tuple[Feed, .
     return tuple(Feed(shape, dtype if i == 0 else "f4") for i, shape in enumerate(shapes))
 
 
-def sample_shape(port: Port) -> Shape:
-    """The shape of one sample of an input.
-
-    Raises:
-        ShapeError: some of it is known only when the net is called.
-    """
-    sizes = port.shape[1:]
-    if any(isinstance(n, str) for n in sizes):
-        raise ShapeError(
-            f"the net takes inputs of any size along some dimensions, {port}: say which is meant, by "
-            "from_onnx(path, input_shape=...) without the batch"
-        )
-    return sizes  # type: ignore[return-value]
-
-
 class Network:
     """A net with an input shape, its arrays, and a bounded cache of programs that share one arena."""
+
+    _first: Forward | None = None
+    """What it was built to see its arrays: the first prediction is often just that."""
 
     def __init__(
         self,
@@ -149,11 +182,54 @@ class Network:
         defined. An imported net says itself what its inputs are; `input_shape` binds what it leaves open. `first` are
         inputs as they will come, where the arrays depend on them.
         """
-        self.net = net
-        self.bound = None if input_shape is None else _checked_shape(input_shape)
-        self.ports = net.ports(self.bound)
+        bound = None if input_shape is None else _checked_shape(input_shape)
+        self._begin(lambda: net, bound, net.ports(bound), net.types(), threads, exact)
+        known = None if first is None else tuple(Feed.of(x, p) for x, p in zip(first, self.ports, strict=True))
+        built = self.built() if known is None else self.on(known)
+        self._first = built
+        specs = self.specs
+        panels = packed_leaves(Graph(dict(built.outputs)))
+        statistics = built.construction.statistics
+        shapes = {f"parameter:{name}": spec.shape for name, spec in specs.items()}
+        shapes |= {f"statistic:{name}": value.shape for name, value in statistics.items()}
+        shapes |= {f"constant:{name}": shape for name, shape in built.construction.constants.items()}
+        if callable(arrays):
+            arrays = arrays(built.construction)
+        elif arrays is not None:
+            _check_arrays(shapes, arrays)
+        for key, shape in shapes.items():
+            self._create(key, shape, panels.get(key.removeprefix("parameter:"), 0))
+        for index, (name, spec) in enumerate(specs.items() if arrays is None else ()):
+            self[f"parameter:{name}"] = spec.sample(np.random.Generator(np.random.Philox(key=[seed, index])))
+        for key, value in (arrays or {f"statistic:{name}": value for name, value in statistics.items()}).items():
+            self.fill(key, value)
+
+    @classmethod
+    def outlined(
+        cls, outline: Outline, net: Callable[[], Layer], bound: Shape | None, threads: int | None, arrays: Arrays
+    ) -> Network:
+        """A network whose net is made when it is needed: not for predictions of which the programs are known."""
+        network = cls.__new__(cls)
+        network._begin(net, bound, outline.ports, outline.types, threads, exact=False)
+        for key, (shape, panels) in outline.layouts.items():
+            network._create(key, shape, panels)
+        for key, array in arrays.items():
+            network.fill(key, array)
+        return network
+
+    def _begin(
+        self,
+        net: Callable[[], Layer],
+        bound: Shape | None,
+        ports: tuple[Port, ...],
+        types: Mapping[str, str],
+        threads: int | None,
+        exact: bool,
+    ) -> None:
+        """What a network has before it has arrays."""
         if threads is not None and (not isinstance(threads, int) or threads < 1):
             raise ConvolveError(f"threads must be a positive number or None. Received: threads={threads!r}")
+        self._net, self.bound, self.ports, self.types = net, bound, ports, types
         self.threads = threads or default_threads()
         self.exact = exact
         self.lock = threading.RLock()
@@ -166,32 +242,38 @@ class Network:
         self._prepared: WeakValueDictionary[str, np.ndarray] = WeakValueDictionary()
         self.frozen: frozenset[str] = frozenset()
         """Paths of the layers that do not learn."""
+        self.memory: Memory | None = None
         self._programs: OrderedDict[object, Executable] = OrderedDict()
         self._known: dict[object, dict[str, np.ndarray]] = {}
-        self.types = net.types()
-        known = None if first is None else [Feed.of(x, p) for x, p in zip(first, self.ports, strict=True)]
-        built = self.built() if known is None else self.on(known)
-        self._first: Forward | None = built
-        """What it was built to see its arrays: the first prediction is often just that."""
-        self.output_shape: Shape = built.output.shape[1:] if built.outputs else ()
-        self.specs: dict[str, Parameter] = built.construction.parameters
-        self.origins = built.construction.origins
-        """Which array of an imported file each of the net's arrays was, and how it lies now."""
-        panels = packed_leaves(Graph(dict(built.outputs)))
-        statistics = built.construction.statistics
-        shapes = {f"parameter:{name}": spec.shape for name, spec in self.specs.items()}
-        shapes |= {f"statistic:{name}": value.shape for name, value in statistics.items()}
-        shapes |= {f"constant:{name}": shape for name, shape in built.construction.constants.items()}
-        if callable(arrays):
-            arrays = arrays(built.construction)
-        elif arrays is not None:
-            _check_arrays(shapes, arrays)
-        for key, shape in shapes.items():
-            self._create(key, shape, panels.get(key.removeprefix("parameter:"), 0))
-        for index, (name, spec) in enumerate(self.specs.items() if arrays is None else ()):
-            self[f"parameter:{name}"] = spec.sample(np.random.Generator(np.random.Philox(key=[seed, index])))
-        for key, value in (arrays or {f"statistic:{name}": value for name, value in statistics.items()}).items():
-            self.fill(key, value)
+
+    @cached_property
+    def net(self) -> Layer:
+        return self._net()
+
+    @cached_property
+    def anatomy(self) -> Anatomy:
+        """What is known of the net once it was built."""
+        built = self._first or self.built()
+        shape = built.output.shape[1:] if built.outputs else ()
+        return Anatomy(shape, built.construction.parameters, built.construction.origins)
+
+    @property
+    def output_shape(self) -> Shape:
+        return self.anatomy.output_shape
+
+    @property
+    def specs(self) -> dict[str, Parameter]:
+        """The parameters by name."""
+        return self.anatomy.specs
+
+    @property
+    def origins(self) -> dict[Any, str]:
+        return self.anatomy.origins
+
+    @property
+    def outline(self) -> Outline:
+        kept = {key: layout for key, layout in self.layouts.items() if key.partition(":")[0] in ARRAYS}
+        return Outline(self.ports, kept, self.types)
 
     # arrays
 
@@ -342,22 +424,25 @@ class Network:
             if known is None:
                 program = compile_graph(build(), fused, self.exact or not fused)
                 _fits(program.arena_bytes)
-                for name, buffer in program.stores.items():
-                    if buffer.memory.home == "store":
-                        self._agree(name, buffer)
-                known = Executable(program, self.arena, self.stores, self._prepared)
-            self._programs[key] = known
-            while len(self._programs) > PROGRAMS:
-                key, _ = self._programs.popitem(last=False)
-                self._known.pop(key, None)
+                image = Image.of(program)
+                for name, place in image.stores.items():
+                    self._agree(name, place)
+                known = Executable(image, self.arena, self.stores, self._prepared, program)
+            self._enter(key, known)
             return known
 
-    def _agree(self, key: str, buffer: Buffer) -> None:
+    def _enter(self, key: object, executable: Executable) -> None:
+        self._programs[key] = executable
+        while len(self._programs) > PROGRAMS:
+            key, _ = self._programs.popitem(last=False)
+            self._known.pop(key, None)
+
+    def _agree(self, key: str, place: Place) -> None:
         """An array a program names for the first time is made, zeroed; a known one must lie as the program reads it."""
         if key not in self.stores:
-            self._create(key, buffer.shape, buffer.panels, {"f4": "f4", "i8": "i8"}[buffer.memory.dtype])
-        elif self.layouts[key] != (buffer.shape, buffer.panels):
-            raise ConvolveError(f"{key}: kept as {self.layouts[key]}, a program reads it as {buffer.shape}")
+            self._create(key, place.shape, place.panels, {"f4": "f4", "i8": "i8"}[place.dtype])
+        elif self.layouts[key] != (place.shape, place.panels):
+            raise ConvolveError(f"{key}: kept as {self.layouts[key]}, a program reads it as {place.shape}")
 
     def run(
         self, executable: Executable, inputs: Mapping[str, np.ndarray], outputs: tuple[str, ...]
@@ -392,7 +477,28 @@ class Network:
                 self._known["predict", feeds] = found.known
             return Graph(dict(found.outputs), prediction=True)
 
-        return self.executable(("predict", feeds), build)
+        key = ("predict", feeds)
+        with self.lock:
+            if self.memory is None or key in self._programs:
+                return self.executable(key, build)
+            known = self._recalled(self.memory.recall(feeds))
+            if known is not None:
+                self._enter(key, known)
+                return known
+            made = self.executable(key, build)
+            if key not in self._known:
+                self.memory.keep(feeds, made.image)
+            return made
+
+    def _recalled(self, image: Image | None) -> Executable | None:
+        """A program from another process, if its kernels are still there."""
+        if image is None:
+            return None
+        _fits(image.arena_bytes)
+        try:
+            return Executable(image, self.arena, self.stores, self._prepared)
+        except MissingKernel:
+            return None
 
     def trace(self, *inputs: np.ndarray) -> dict[str, np.ndarray]:
         """Every layer's output for a batch, from a program that fuses nothing and computes convolutions directly."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from convolve.native.target import PANEL
-from convolve.window import Pads
+
+if TYPE_CHECKING:
+    from convolve.window import Pads
 
 ITEM = {"f4": 4, "i4": 4, "u1": 1, "i8": 8}
 SLACK = 64

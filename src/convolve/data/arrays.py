@@ -7,13 +7,15 @@ are int64; what a loss compares with is int32 (labels) or float32. No later line
 from __future__ import annotations
 
 import math
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from convolve.errors import DataError, ShapeError
 from convolve.source import Source
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 Images: TypeAlias = "NDArray[np.uint8] | NDArray[np.float32]"
 Labels: TypeAlias = "NDArray[np.int64]"

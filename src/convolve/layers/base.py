@@ -13,6 +13,7 @@ import numpy as np
 
 from convolve.errors import ConvolveError, ShapeError
 from convolve.graph import Leaf, Shape, Value, leaf
+from convolve.port import Port as Port
 
 
 class Layer:
@@ -71,28 +72,6 @@ class Layer:
     def kind(self) -> str:
         """The class's name as names are made of it: `BatchNorm` is `batch_norm`, `LeakyReLU` is `leaky_relu`."""
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", type(self).__name__).lower()
-
-
-@dataclass(frozen=True)
-class Port:
-    """An input or output of a net: its name, its whole shape, its element type.
-
-    In a shape, a word stands for a dimension that is known when the net is called; equal words are equal sizes.
-    """
-
-    name: str
-    shape: tuple[int | str, ...]
-    dtype: str = "float32"
-    fixed: bool = False
-    """Whether the program depends on its elements, not on its shape alone: sizes, axes and indices are such."""
-
-    def __str__(self) -> str:
-        return f"{self.name} ({', '.join(map(str, self.shape))}) of {self.dtype}"
-
-    def sized(self, words: Mapping[str, int]) -> Port:
-        """With sizes for words behind the batch."""
-        sizes = (words.get(n, n) if isinstance(n, str) else n for n in self.shape[1:])
-        return replace(self, shape=(*self.shape[:1], *sizes))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,12 +1,13 @@
 """What processes keep for each other on disk: object code, and what was found out on the way to it.
 
-An entry is the SHA-256 of its content followed by the content. It is written to a temporary file and renamed, and
-dropped and made again where it is damaged. The folder holds code that will run, so it must belong to the user and be
-closed to everybody else.
+An entry is the SHA-256 of its name and its content, then the content. It is written to a temporary file and renamed,
+and dropped and made again where it is damaged. The folder holds code that will run, so it must belong to the user and
+be closed to everybody else.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -31,8 +32,11 @@ def directory() -> Path:
     return Path(user_cache_dir("convolve", appauthor=False)) / "kernels"
 
 
-KINDS = ("kernel", "fact")
-"""Entries by the end of their names: object code; a line of text."""
+KINDS: dict[str, int | None] = {"kernel": None, "fact": None, "net": 256, "program": 256}
+"""Entries by the end of their names, and how many are kept at most: those that were used last.
+
+Object code; a line of text; what is known of a file's net; its programs.
+"""
 
 
 def entries(kind: str = "kernel") -> list[Path]:
@@ -60,11 +64,14 @@ def read(name: str) -> bytes | None:
         content = path.read_bytes()
     except OSError:
         return None
-    digest, code = content[:32], content[32:]
-    if hashlib.sha256(code).digest() != digest:
+    digest, content = content[:32], content[32:]
+    if _digest(name, content) != digest:
         path.unlink(missing_ok=True)
         return None
-    return code
+    if KINDS[path.suffix[1:]] is not None:
+        with contextlib.suppress(OSError):
+            os.utime(path)
+    return content
 
 
 def write(name: str, content: bytes) -> None:
@@ -76,8 +83,9 @@ def write(name: str, content: bytes) -> None:
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
         with os.fdopen(handle, "wb") as file:
-            file.write(hashlib.sha256(content).digest() + content)
+            file.write(_digest(name, content) + content)
         temporary.replace(folder / name)
+        _trim((folder / name).suffix[1:])
     except OSError as error:
         temporary.unlink(missing_ok=True)
         warnings.warn(
@@ -85,6 +93,23 @@ def write(name: str, content: bytes) -> None:
             KernelCacheWarning,
             stacklevel=2,
         )
+
+
+def _digest(name: str, content: bytes) -> bytes:
+    return hashlib.sha256(name.encode() + content).digest()
+
+
+def _trim(kind: str) -> None:
+    """Delete the entries of a kind that have not been used for longest, where there are too many."""
+    most = KINDS[kind]
+    if most is None:
+        return
+    used = {}
+    for path in entries(kind):
+        with contextlib.suppress(FileNotFoundError):  # another process may trim as well
+            used[path] = path.stat().st_mtime_ns
+    for path in sorted(used, key=lambda path: used[path])[:-most]:
+        path.unlink(missing_ok=True)
 
 
 def recall(question: str, answer: Callable[[], str]) -> str:

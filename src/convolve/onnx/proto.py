@@ -9,12 +9,13 @@ import math
 import mmap
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from convolve.errors import FileError
+from convolve.errors import ConvolveError, FileError
 from convolve.onnx.wire import Message, decode
 
 MOST_BYTES = 2**31 - 1
@@ -120,7 +121,7 @@ def parse(source: str | Path | bytes) -> Source:
         FileError: the file cannot be read, is no ONNX model, or has more nodes than any net.
     """
     folder = None if isinstance(source, bytes) else Path(source).parent
-    data = memoryview(source) if isinstance(source, bytes) else _bytes(Path(source))
+    data = contents(source)
     try:
         found = Source(data, folder)
     except ValueError as error:
@@ -134,8 +135,15 @@ def parse(source: str | Path | bytes) -> Source:
     return found
 
 
-def _bytes(path: Path) -> memoryview:
-    """A file's bytes, where the system has them."""
+def contents(source: str | Path | bytes) -> memoryview:
+    """A file's bytes, where the system has them.
+
+    Raises:
+        FileError: it cannot be read, or is too large to be a net.
+    """
+    if isinstance(source, bytes):
+        return memoryview(source)
+    path = Path(source)
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
@@ -151,3 +159,12 @@ def _bytes(path: Path) -> memoryview:
             raise
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or "it does not fit into memory"
         raise FileError(f"cannot be read ({reason}). Check the name") from None
+
+
+@contextmanager
+def named_after(source: str | Path | bytes) -> Iterator[None]:
+    """Let errors begin with the file's name."""
+    try:
+        yield
+    except ConvolveError as error:
+        raise type(error)(str(error) if isinstance(source, bytes) else f"{source}: {error}") from None

@@ -6,19 +6,19 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from convolve.errors import ConvolveError, FileError
-from convolve.layers.base import Construction, Port
+from convolve.layers.base import Construction
 from convolve.layers.imported import HANDLERS, Imported, Node, Number, Origin, Stored
 from convolve.layers.imported.folding import FOLDS, VIEWS, fold
 from convolve.layers.imported.graph import DTYPES, Attribute
-from convolve.onnx.proto import ELEMENTS, Source, parse, shape_of
+from convolve.onnx.proto import ELEMENTS, Source, named_after, parse, shape_of
 from convolve.onnx.wire import Message
+from convolve.port import Port
 
 PRODUCER = "convolve"
 """What files that convolve wrote say."""
@@ -55,12 +55,19 @@ class Constants:
         self._source = source
         self._tensors = {t.name: t for t in source.model.graph.initializer}
         self._made: dict[str, np.ndarray] = {}
+        self.seen: set[str] = set()
+        """Names of those of the file whose elements the net depends on."""
         self._left, self._work = MOST_FOLDED, MOST_WORK
 
     def __contains__(self, name: object) -> bool:
         return name in self._made or name in self._tensors
 
     def __getitem__(self, name: str) -> np.ndarray:
+        self.seen.add(name)
+        return self.weight(name)
+
+    def weight(self, name: str) -> np.ndarray:
+        """One of which the net depends on the shape alone."""
         if name in self._made:
             return self._made[name]
         return _plain(name, self._source.array(self._tensors[name]))
@@ -104,7 +111,7 @@ class Kept(Mapping[str, np.ndarray]):
         """A view of the file's array, its elements in the network's order."""
         self._constants.release()
         origin = self._origins[key]
-        return origin.layout.turned(self._constants[origin.name])
+        return origin.layout.turned(self._constants.weight(origin.name))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._origins)
@@ -145,15 +152,6 @@ def read(source: str | Path | bytes) -> Reading:
     """
     with named_after(source):
         return _Reader(parse(source)).reading()
-
-
-@contextmanager
-def named_after(source: str | Path | bytes) -> Iterator[None]:
-    """Let errors begin with the file's name."""
-    try:
-        yield
-    except ConvolveError as error:
-        raise type(error)(str(error) if isinstance(source, bytes) else f"{source}: {error}") from None
 
 
 class _Reader:

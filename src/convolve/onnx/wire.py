@@ -123,15 +123,15 @@ def decode(data: View, message: Message) -> Message:
         count += 1
         if count > MOST_FIELDS:
             raise ValueError(f"more than {MOST_FIELDS:,} fields in one message")
-        key, at = _varint(data, at)
+        key, at = varint(data, at)
         number, wire = key >> 3, key & 7
         value: Any
         if wire == 2:
-            size, start = _varint(data, at)
+            size, start = varint(data, at)
             at = start + size
             value = data[start:at]
         elif wire == 0:
-            value, at = _varint(data, at)
+            value, at = varint(data, at)
         elif wire in SIZES:
             start, at = at, at + SIZES[wire]
             value = data[start:at]
@@ -174,8 +174,10 @@ def _enter(fields: dict[str, Any], name: str, kind: str, value: Any, wire: int) 
         fields[name] = decode(value, fields.get(name) or Message(kind))
 
 
-def _varint(data: View, at: int) -> tuple[int, int]:
+def varint(data: View, at: int) -> tuple[int, int]:
     """A number of seven bits a byte, the lowest first, and the place behind it."""
+    if at < len(data) and data[at] < 0x80:
+        return data[at], at + 1
     value = shift = 0
     for place in range(at, min(at + 10, len(data))):
         byte = data[place]

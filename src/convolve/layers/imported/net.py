@@ -11,12 +11,13 @@ import numpy as np
 
 from convolve.errors import ConvolveError, ShapeError
 from convolve.graph import Shape, Value
-from convolve.layers.base import Layer, Port, Row, Scope
+from convolve.layers.base import Layer, Row, Scope
 from convolve.layers.imported import folding
 from convolve.layers.imported.graph import Node, Number, Stored
 from convolve.layers.imported.site import HANDLERS, Operand, Site, numbers
 from convolve.layers.imported.tensor import Tensor
 from convolve.ops.pointwise import Pointwise
+from convolve.port import Port
 
 Names = tuple[str, ...]
 MOST_ELEMENTS = 1 << 30

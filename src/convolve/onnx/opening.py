@@ -1,0 +1,164 @@
+"""From an ONNX file to a network: by what an earlier process found out, where there was one, else by reading it all.
+
+What is known of a file lies beside the kernels, under a digest of all that it depends on: the file but for the elements
+of its large weights (`sketch`), the input's shape, this package's files, the kernels' generators and the CPU.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cache
+from hashlib import sha256
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convolve.image import Image
+from convolve.native import disk
+from convolve.native.cache import generators
+from convolve.native.target import host
+from convolve.network import Feed, Network, Outline
+from convolve.onnx.proto import contents, named_after
+from convolve.onnx.sketch import Sketch, sketched
+from convolve.port import Port
+
+if TYPE_CHECKING:
+    from convolve.layers import Layer
+    from convolve.onnx.reading import Reading
+
+Classes = tuple[str, ...] | None
+MOST_MADE = 1 << 18
+"""Elements of arrays that are kept with what is known of a net."""
+
+
+def opened(
+    source: str | Path | bytes, input_shape: tuple[int, ...] | None, threads: int | None
+) -> tuple[Network, Classes]:
+    """The network of an ONNX file, or of its bytes, and the names of its classes, where it says them.
+
+    Raises:
+        FileError: the file cannot be read, is damaged, or has operators that are not known; these are listed.
+        ShapeError: an operator does not suit its inputs, or `input_shape` does not fit the file.
+    """
+    with named_after(source):
+        sketch = sketched(contents(source))
+        known = None if sketch is None else Known(sketch, input_shape)
+        recalled = None if known is None else known.network(threads)
+        if recalled is not None:
+            return recalled
+        from convolve.onnx.reading import read
+
+    found = read(source)
+    with named_after(source):
+        network = Network(found.net, input_shape, 0, threads, found.laid_out)
+        if known is not None:
+            known.enter(network, found)
+    return network, found.classes
+
+
+class Known:
+    """What is kept on disk of the net in a file: an outline of it, and its programs."""
+
+    def __init__(self, sketch: Sketch, input_shape: tuple[int, ...] | None) -> None:
+        self._sketch, self._shape = sketch, input_shape
+        self._name = _digest(sketch.digest, repr(input_shape), _surroundings())
+
+    def network(self, threads: int | None) -> tuple[Network, Classes] | None:
+        """The network as an earlier process left word of it."""
+        entry = disk.read(f"{self._name}.net")
+        if entry is None:
+            return None
+        text, _, rest = entry.partition(b"\n")
+        told = json.loads(text)
+        sources = self._sketch.arrays | _cut(np.frombuffer(rest, np.float32), told["made"])
+        arrays = {
+            key: sources[name].reshape(parts).transpose(axes) for key, (name, parts, axes) in told["origins"].items()
+        }
+        ports = tuple(Port(**(port | {"shape": tuple(port["shape"])})) for port in told["ports"])
+        layouts = {key: (tuple(shape), panels) for key, (shape, panels) in told["layouts"].items()}
+        outline = Outline(ports, layouts, told["types"])
+        bound = None if self._shape is None else tuple(self._shape)
+        structure = self._sketch.structure
+        network = Network.outlined(outline, lambda: _net(structure), bound, threads, arrays)
+        network.memory = self._programs()
+        return network, None if told["classes"] is None else tuple(told["classes"])
+
+    def enter(self, network: Network, found: Reading) -> None:
+        """Leave word of a network, if all that it depends on is in the digest.
+
+        Arrays that follow from the file's constants go with it, as long as they are few.
+        """
+        sketch, outline = self._sketch, network.outline
+        origins = {key: origin for origin, key in network.origins.items()}
+        if outline.layouts.keys() != origins.keys() or found.constants.seen & sketch.large:
+            return
+        names = {origin.name: None for origin in origins.values() if origin.name not in sketch.arrays}
+        made = {name: found.constants.weight(name) for name in names}
+        if sum(array.size for array in made.values()) > MOST_MADE:
+            return
+        told = {
+            "ports": [asdict(port) for port in outline.ports],
+            "layouts": outline.layouts,
+            "types": dict(outline.types),
+            "classes": found.classes,
+            "origins": {key: _where(origin) for key, origin in origins.items()},
+            "made": {name: array.size for name, array in made.items()},
+        }
+        parts = [json.dumps(told).encode(), b"\n", *(array.tobytes() for array in made.values())]
+        disk.write(f"{self._name}.net", b"".join(parts))
+        network.memory = self._programs()
+
+    def _programs(self) -> Programs:
+        return Programs(self._name)
+
+
+class Programs:
+    """The programs of a net on disk."""
+
+    def __init__(self, net: str) -> None:
+        self._net = net
+
+    def _entry(self, given: tuple[Feed, ...]) -> str:
+        return f"{_digest(self._net, repr(given))}.program"
+
+    def recall(self, given: tuple[Feed, ...]) -> Image | None:
+        """The program for inputs of these shapes and types."""
+        entry = disk.read(self._entry(given))
+        return None if entry is None else Image.from_bytes(entry)
+
+    def keep(self, given: tuple[Feed, ...], image: Image) -> None:
+        """Let others find it."""
+        disk.write(self._entry(given), image.to_bytes())
+
+
+def _cut(flat: np.ndarray, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """Arrays that lie behind one another."""
+    ends = list(accumulate(sizes.values()))
+    return {name: flat[end - size : end] for (name, size), end in zip(sizes.items(), ends, strict=True)}
+
+
+def _where(origin: Any) -> tuple[str, list[int], list[int]]:
+    """Which of the file's arrays an array is, how its dimensions are cut, and the order of the parts."""
+    return origin.name, [n for part in origin.layout.parts for n in part], list(origin.layout.axes)
+
+
+def _net(structure: bytes) -> Layer:
+    from convolve.onnx.reading import read
+
+    return read(structure).net
+
+
+def _digest(*parts: str) -> str:
+    return sha256("|".join(parts).encode()).hexdigest()[:40]
+
+
+@cache
+def _surroundings() -> str:
+    """What of this process its programs depend on: the package's files, what writes kernels, the CPU."""
+    package = Path(__file__).parents[1]
+    folders = (package, *(package / name for name in ("layers", "layers/imported", "onnx", "ops", "passes", "native")))
+    return _digest(disk.stamps(p for folder in folders for p in folder.glob("*.py")), generators(), repr(host()))
