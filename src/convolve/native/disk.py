@@ -1,8 +1,8 @@
 """What processes keep for each other on disk: object code, and what was found out on the way to it.
 
-An entry is the SHA-256 of its name and its content, then the content. It is written to a temporary file and renamed,
-and dropped and made again where it is damaged. The folder holds code that will run, so it must belong to the user and
-be closed to everybody else.
+An entry is the SHA-256 of its content followed by the content. It is written to a temporary file and renamed, and
+dropped and made again where it is damaged. The folder holds code that will run, so it must belong to the user and be
+closed to everybody else.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
 import stat
 import warnings
 from collections.abc import Callable, Iterable
@@ -65,7 +64,7 @@ def read(name: str) -> bytes | None:
     except OSError:
         return None
     digest, content = content[:32], content[32:]
-    if _digest(name, content) != digest:
+    if hashlib.sha256(content).digest() != digest:
         path.unlink(missing_ok=True)
         return None
     if KINDS[path.suffix[1:]] is not None:
@@ -79,11 +78,11 @@ def write(name: str, content: bytes) -> None:
     folder = _checked(directory())
     if folder is None:
         return
-    temporary = folder / f".{secrets.token_hex(8)}"
+    temporary = folder / f".{os.urandom(8).hex()}"
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
         with os.fdopen(handle, "wb") as file:
-            file.write(_digest(name, content) + content)
+            file.write(hashlib.sha256(content).digest() + content)
         temporary.replace(folder / name)
         _trim((folder / name).suffix[1:])
     except OSError as error:
@@ -93,10 +92,6 @@ def write(name: str, content: bytes) -> None:
             KernelCacheWarning,
             stacklevel=2,
         )
-
-
-def _digest(name: str, content: bytes) -> bytes:
-    return hashlib.sha256(name.encode() + content).digest()
 
 
 def _trim(kind: str) -> None:

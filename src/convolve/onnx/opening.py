@@ -7,7 +7,7 @@ of its large weights (`sketch`), the input's shape, this package's files, the ke
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import cache
 from hashlib import sha256
@@ -22,7 +22,7 @@ from convolve.native import disk
 from convolve.native.cache import generators
 from convolve.native.target import host
 from convolve.network import Feed, Network, Outline
-from convolve.onnx.proto import contents, named_after
+from convolve.onnx.proto import Pages, contents, named_after
 from convolve.onnx.sketch import Sketch, sketched
 from convolve.port import Port
 
@@ -45,8 +45,9 @@ def opened(
         ShapeError: an operator does not suit its inputs, or `input_shape` does not fit the file.
     """
     with named_after(source):
-        sketch = sketched(contents(source))
-        known = None if sketch is None else Known(sketch, input_shape)
+        data = contents(source)
+        sketch = sketched(data)
+        known = None if sketch is None else Known(sketch, Pages(data), input_shape)
         recalled = None if known is None else known.network(threads)
         if recalled is not None:
             return recalled
@@ -63,21 +64,19 @@ def opened(
 class Known:
     """What is kept on disk of the net in a file: an outline of it, and its programs."""
 
-    def __init__(self, sketch: Sketch, input_shape: tuple[int, ...] | None) -> None:
-        self._sketch, self._shape = sketch, input_shape
+    def __init__(self, sketch: Sketch, pages: Pages, input_shape: tuple[int, ...] | None) -> None:
+        self._sketch, self._pages, self._shape = sketch, pages, input_shape
         self._name = _digest(sketch.digest, repr(input_shape), _surroundings())
 
     def network(self, threads: int | None) -> tuple[Network, Classes] | None:
         """The network as an earlier process left word of it."""
-        entry = disk.read(f"{self._name}.net")
+        entry = _read(f"{self._name}.net")
         if entry is None:
             return None
         text, _, rest = entry.partition(b"\n")
         told = json.loads(text)
-        sources = self._sketch.arrays | _cut(np.frombuffer(rest, np.float32), told["made"])
-        arrays = {
-            key: sources[name].reshape(parts).transpose(axes) for key, (name, parts, axes) in told["origins"].items()
-        }
+        made = _cut(np.frombuffer(rest, np.float32), told["made"])
+        arrays = Arrays(self._sketch.arrays | made, told["origins"], self._pages)
         ports = tuple(Port(**(port | {"shape": tuple(port["shape"])})) for port in told["ports"])
         layouts = {key: (tuple(shape), panels) for key, (shape, panels) in told["layouts"].items()}
         outline = Outline(ports, layouts, told["types"])
@@ -109,11 +108,33 @@ class Known:
             "made": {name: array.size for name, array in made.items()},
         }
         parts = [json.dumps(told).encode(), b"\n", *(array.tobytes() for array in made.values())]
-        disk.write(f"{self._name}.net", b"".join(parts))
+        _write(f"{self._name}.net", b"".join(parts))
         network.memory = self._programs()
 
     def _programs(self) -> Programs:
         return Programs(self._name)
+
+
+class Arrays(Mapping[str, np.ndarray]):
+    """The arrays of a network, views of a file's: their elements in the network's order."""
+
+    def __init__(
+        self, sources: Mapping[str, np.ndarray], origins: Mapping[str, tuple[str, list[int], list[int]]], pages: Pages
+    ) -> None:
+        self._sources, self._origins, self._pages = sources, origins, pages
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        name, parts, axes = self._origins[key]
+        source = self._sources[name]
+        self._pages.release()
+        self._pages.note(source.nbytes)
+        return source.reshape(parts).transpose(axes)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._origins)
+
+    def __len__(self) -> int:
+        return len(self._origins)
 
 
 class Programs:
@@ -127,12 +148,22 @@ class Programs:
 
     def recall(self, given: tuple[Feed, ...]) -> Image | None:
         """The program for inputs of these shapes and types."""
-        entry = disk.read(self._entry(given))
+        entry = _read(self._entry(given))
         return None if entry is None else Image.from_bytes(entry)
 
     def keep(self, given: tuple[Feed, ...], image: Image) -> None:
         """Let others find it."""
-        disk.write(self._entry(given), image.to_bytes())
+        _write(self._entry(given), image.to_bytes())
+
+
+def _read(name: str) -> bytes | None:
+    """The content of an entry that was written under this very name."""
+    head, _, content = (disk.read(name) or b"").partition(b"\n")
+    return content if head == name.encode() else None
+
+
+def _write(name: str, content: bytes) -> None:
+    disk.write(name, name.encode() + b"\n" + content)
 
 
 def _cut(flat: np.ndarray, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:

@@ -33,21 +33,31 @@ READ_AT_ONCE = 1 << 24
 """Bytes of a file that stay in memory after they were read, at most."""
 
 
+class Pages:
+    """What of a mapped file was read, and lies in memory until it is let go of."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._mapped, self._read = data.obj, 0
+
+    def note(self, size: int) -> None:
+        """Count bytes that somebody reads."""
+        self._read += size
+
+    def release(self) -> None:
+        """Let go of what was read, if it was much; it can be read again."""
+        mapped = self._mapped
+        if self._read > READ_AT_ONCE and isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
+            self._read = 0
+
+
 class Source:
     """A parsed file: its bytes, and where the files lie that it may name."""
 
     def __init__(self, data: memoryview, folder: Path | None) -> None:
         self.model = decode(data, Message("model"))
         self.folder = folder
-        self._data = data
-        self._read = 0
-
-    def release(self) -> None:
-        """Let go of the memory of what was read of a mapped file, if it was much; it can be read again."""
-        mapped = self._data.obj
-        if self._read > READ_AT_ONCE and isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-            mapped.madvise(mmap.MADV_DONTNEED)
-            self._read = 0
+        self.pages = Pages(data)
 
     def array(self, tensor: Message) -> np.ndarray:
         """The elements of a tensor of the file, as NumPy has them."""
@@ -64,7 +74,7 @@ class Source:
             return self._outside(tensor, dtype, size)
         if tensor.has("raw_data"):
             data = tensor.raw_data
-            self._read += len(data)
+            self.pages.note(len(data))
             if len(data) != size * dtype.itemsize:
                 raise FileError(
                     f"constant {tensor.name}: {size:,} elements of {dtype} are {size * dtype.itemsize:,} bytes. "

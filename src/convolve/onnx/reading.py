@@ -74,7 +74,7 @@ class Constants:
 
     def release(self) -> None:
         """Let go of what was read: nobody holds an array of it any more."""
-        self._source.release()
+        self._source.pages.release()
 
     def __setitem__(self, name: str, array: np.ndarray) -> None:
         """Enter what was computed; a constant that repeats a number costs nothing until it is kept."""
