@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from convolve.native.cache import dispatch, name_of
+from convolve.native.cache import dispatch_all, name_of
 from convolve.program import ITEM, At, Buffer, Call, Memory, Program
 
 Region = tuple[str, str]
@@ -118,6 +118,8 @@ class _Linker:
 
     def image(self) -> Image:
         program = self.program
+        calls = [*program.preparation, *program.calls]
+        dispatch_all(c.spec for call in calls for c in (call, *(c for piece in call.stages for c in piece)))
         rows = tuple(self._rows(calls) for calls in (program.preparation, program.calls))
         outputs = {name: self._placed(buffer) for name, buffer in program.outputs.items()}
         stores = {key: self._placed(b) for key, b in program.stores.items() if b.memory.home == "store"}
@@ -164,7 +166,7 @@ class _Linker:
         first = len(self.words)
         for i, (call, place) in enumerate(zip(calls, places, strict=True)):
             last = i + 1 == len(calls) or calls[i + 1].phase != call.phase
-            self._append(("kernel", _kernel(call.spec)), 0)
+            self._append(("kernel", name_of(call.spec)), 0)
             self._append(WORDS, 8 * place)
             self.words += [call.pieces, int(last)]
         return first, len(calls), max((call.scratch for call in calls), default=0)
@@ -181,7 +183,7 @@ class _Linker:
             local = [isinstance(a, At) and a.memory.home == "scratch" for a in (given[name] for name in names)]
             blocks = [self._call(piece) for piece in pieces]
             arguments |= {
-                f"kernel{i}": (("kernel", _kernel(spec)), 0),
+                f"kernel{i}": (("kernel", name_of(spec)), 0),
                 f"blocks{i}": (WORDS, 8 * blocks[0]),
                 f"size{i}": len(names),
                 f"slot{i}": local.index(True),
@@ -217,12 +219,6 @@ class _Linker:
             place = self._known[content] = len(self.tables)
             self.tables += content
         return place
-
-
-def _kernel(spec: Any) -> str:
-    """The name on disk of a kernel that is in memory now."""
-    dispatch(spec)
-    return name_of(spec)
 
 
 def identities(program: Program) -> dict[Memory, str]:

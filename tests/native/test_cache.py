@@ -21,7 +21,7 @@ from convolve.errors import ConvolveError
 from convolve.execution import Arena, Executable
 from convolve.graph import Graph, leaf
 from convolve.native import cache, disk
-from convolve.native.cache import compile_object
+from convolve.native.compiling import compile_object
 from convolve.native.job import Run
 from convolve.native.linking import link
 from convolve.native.target import host

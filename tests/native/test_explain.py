@@ -12,7 +12,7 @@ import pytest
 from convolve import BatchNorm, Conv, Dense, Flatten, MaxPool, Model, ReLU, Sequential
 from convolve.errors import ConvolveError
 from convolve.execution import Executable
-from convolve.native.cache import assembly
+from convolve.native.compiling import assembly
 from convolve.native.kernels.peak import Peak, accumulators, flops
 from convolve.native.target import host
 from convolve.view import explain as module

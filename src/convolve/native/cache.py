@@ -7,26 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from convolve.native import disk
+from convolve.native.compiling import Spec, compile_object, machine_for, object_of, written
 from convolve.native.linking import link
 from convolve.native.target import Target, host
-
-if TYPE_CHECKING:
-    from convolve.native.builder import Kernel
-
-
-class Spec(Protocol):
-    """What a kernel is: a frozen dataclass whose `repr` says everything that its code depends on."""
-
-    @property
-    def arguments(self) -> tuple[str, ...]: ...
-
-    def emit(self, k: Kernel) -> None: ...
 
 
 @dataclass
@@ -56,10 +46,40 @@ def dispatch(spec: Spec, target: Target | None = None) -> int:
         try:
             return address_of(name)
         except MissingKernel:
-            code = compile_object(spec, target, _symbol(name))
-            statistics.compiled += 1
-            disk.write(f"{name}.kernel", code)
-            return _enter(name, code)
+            return _keep(name, compile_object(spec, target, _symbol(name)))
+
+
+def dispatch_all(specs: Iterable[Spec]) -> None:
+    """Have many kernels in memory, for this CPU: while LLVM compiles one, the code of the next is written."""
+    target, missing = host(), dict[str, Spec]()
+    with _lock:
+        for spec in dict.fromkeys(specs):
+            name = name_of(spec, target)
+            try:
+                address_of(name)
+            except MissingKernel:
+                missing[name] = spec
+        if not missing:
+            return
+        from concurrent.futures import ThreadPoolExecutor
+
+        compiler = ThreadPoolExecutor(1)
+        try:
+            made = {
+                name: compiler.submit(object_of, written(spec, target, _symbol(name)), target)
+                for name, spec in missing.items()
+            }
+            for name, code in made.items():
+                _keep(name, code.result())
+        finally:
+            compiler.shutdown(cancel_futures=True)
+
+
+def _keep(name: str, code: bytes) -> int:
+    """Enter fresh code, and let others find it."""
+    statistics.compiled += 1
+    disk.write(f"{name}.kernel", code)
+    return _enter(name, code)
 
 
 def name_of(spec: Spec, target: Target | None = None) -> str:
@@ -109,54 +129,11 @@ def _linked(code: bytes, symbol: str) -> int:
     return int(library[symbol])
 
 
-def compile_object(spec: Spec, target: Target, symbol: str = "kernel") -> bytes:
-    """Object code of one kernel."""
-    module, machine = _optimised(spec, target, symbol)
-    return bytes(machine.emit_object(module))
-
-
-def assembly(spec: Spec) -> str:
-    """The kernel's machine code as text, for people."""
-    module, machine = _optimised(spec, host(), "kernel")
-    return str(machine.emit_assembly(module))
-
-
-def _optimised(spec: Spec, target: Target, symbol: str) -> tuple[Any, Any]:
-    import llvmlite.binding as llvm
-
-    from convolve.native.builder import Kernel
-
-    kernel = Kernel(target, symbol, spec.arguments)
-    spec.emit(kernel)
-    machine = _machine(target)
-    module = llvm.parse_assembly(kernel.finish())
-    module.verify()
-    # Kernels are unrolled and vectorised by hand: LLVM's own unroller and vectorisers cost ten times the compile time.
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.loop_unrolling = options.loop_vectorization = options.slp_vectorization = False
-    builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
-    return module, machine
-
-
-@cache
-def _machine(target: Target) -> Any:
-    import llvmlite.binding as llvm
-
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    llvm.initialize_native_asmparser()
-    made = llvm.Target.from_triple(target.triple)
-    return made.create_target_machine(
-        cpu=target.cpu, features=target.features, opt=2, reloc="pic", codemodel="jitdefault"
-    )
-
-
 @cache
 def _linker() -> Any:
     import llvmlite.binding as llvm
 
-    return llvm.create_lljit_compiler(_machine(host()), use_jit_link=False, suppress_errors=False)
+    return llvm.create_lljit_compiler(machine_for(host()), use_jit_link=False, suppress_errors=False)
 
 
 @cache
@@ -165,7 +142,7 @@ def generators() -> str:
     import llvmlite
 
     folder = Path(__file__).parent
-    writers = [folder / name for name in ("builder.py", "cache.py", "job.py", "target.py", "waiting.py")]
+    writers = [folder / name for name in ("builder.py", "compiling.py", "job.py", "target.py", "waiting.py")]
     paths = [*writers, *sorted((folder / "kernels").rglob("*.py"))]
 
     def digest() -> str:
