@@ -13,10 +13,11 @@ import numpy as np
 from convolve.data.arrays import as_images, as_labels
 from convolve.errors import ConvolveError, ShapeError
 from convolve.graph import Shape
-from convolve.network import Network, sample_shape
+from convolve.network import Network
 from convolve.page.outline import Node, folds, nodes
 from convolve.page.study import Studies
 from convolve.page.watch import Watched
+from convolve.port import sample_shape
 from convolve.view.anatomy import Anatomy
 from convolve.view.filters import Change, compare, with_filters
 from convolve.view.pixel import Traced

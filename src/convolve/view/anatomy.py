@@ -10,8 +10,9 @@ import numpy as np
 from convolve import layers
 from convolve.errors import ConvolveError, ShapeError
 from convolve.graph import Leaf, Shape, Value
-from convolve.network import Network, sample_shape
+from convolve.network import Network
 from convolve.ops.pointwise import Broadcast, Pointwise
+from convolve.port import sample_shape
 from convolve.view.summary import Field, entry, receptive_fields
 
 INPUT = ""
