@@ -1,4 +1,4 @@
-"""Running programs: an image's words bound to addresses, one call into native code a run."""
+"""Running programs: a linked program's words bound to addresses, one call into native code a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, MutableMapping
 import numpy as np
 
 from convolve.errors import ConvolveError
-from convolve.image import ARENA, TABLES, WORDS, Image, Place
+from convolve.linked import ARENA, TABLES, WORDS, LinkedProgram, Place
 from convolve.native.cache import address_of
 from convolve.native.job import LINE
 from convolve.native.workers import SCRATCH_BYTES, Table, aligned, pool
@@ -38,33 +38,33 @@ class Executable:
 
     def __init__(
         self,
-        program: Program | Image,
+        program: Program | LinkedProgram,
         arena: Arena,
         stores: Mapping[str, np.ndarray],
         prepared: MutableMapping[str, np.ndarray] | None = None,
         origin: Program | None = None,
     ) -> None:
-        """`origin` is the program of an image, where it is known."""
-        self.image = image = program if isinstance(program, Image) else Image.of(program)
-        self._program = origin if isinstance(program, Image) else program
+        """`origin` is what was linked, where it is known."""
+        self.linked = linked = program if isinstance(program, LinkedProgram) else LinkedProgram.of(program)
+        self._program = origin if isinstance(program, LinkedProgram) else program
         self.arena, self.stores = arena, stores
-        self.changes, self.outputs = image.changes, tuple(image.outputs)
-        arena.reserve(image.arena_bytes)
-        self._words, self._tables = aligned(len(image.words), np.int64), aligned(len(image.tables))
-        self._words[:], self._tables[:] = image.words, image.tables
-        self._prepared = _shared(image.prepared, {} if prepared is None else prepared)
-        bounds = np.searchsorted(image.slots[:, 1], np.arange(len(image.regions) + 1))
+        self.changes, self.outputs = linked.changes, tuple(linked.outputs)
+        arena.reserve(linked.arena_bytes)
+        self._words, self._tables = aligned(len(linked.words), np.int64), aligned(len(linked.tables))
+        self._words[:], self._tables[:] = linked.words, linked.tables
+        self._prepared = _shared(linked.prepared, {} if prepared is None else prepared)
+        bounds = np.searchsorted(linked.slots[:, 1], np.arange(len(linked.regions) + 1))
         self._inputs: dict[str, list[tuple[int, int]]] = {}
-        self._arena_slots = image.slots[:0]
-        for region, begin, end in zip(image.regions, bounds[:-1], bounds[1:], strict=True):
-            slots, (home, name) = image.slots[begin:end], region
+        self._arena_slots = linked.slots[:0]
+        for region, begin, end in zip(linked.regions, bounds[:-1], bounds[1:], strict=True):
+            slots, (home, name) = linked.slots[begin:end], region
             if region == ARENA:
                 self._arena_slots = slots
             elif home == "input":
                 self._inputs[name] = [(slot, distance) for slot, _, distance in slots.tolist()]
             else:
                 self._bind(slots, self._address(home, name))
-        self.preparation, self.table = (self._table(*rows) for rows in image.rows)
+        self.preparation, self.table = (self._table(*rows) for rows in linked.rows)
         self._version: int | None = None
         self._arena_address = 0
         self._views: dict[str, np.ndarray] = {}
@@ -135,7 +135,7 @@ class Executable:
 
     def output(self, name: str) -> np.ndarray:
         """A copy of a named result, a weight's panels unpacked."""
-        place = self.image.outputs[name]
+        place = self.linked.outputs[name]
         view = self._views.get(name)
         if view is None:
             view = self._views[name] = self._view(place)

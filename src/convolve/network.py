@@ -17,7 +17,7 @@ import numpy as np
 from convolve.deferred import Deferred
 from convolve.errors import ConvolveError, ShapeError
 from convolve.execution import Arena, Executable
-from convolve.image import Image, Place
+from convolve.linked import LinkedProgram, Place
 from convolve.native.cache import MissingKernel
 from convolve.native.workers import aligned, default_threads
 from convolve.port import Port, sample_shape
@@ -73,10 +73,10 @@ class Feed:
 class Memory(Protocol):
     """Where the programs of a net are kept for other processes."""
 
-    def recall(self, given: tuple[Feed, ...]) -> Image | None:
+    def recall(self, given: tuple[Feed, ...]) -> LinkedProgram | None:
         """The program for inputs of these shapes and types."""
 
-    def keep(self, given: tuple[Feed, ...], image: Image) -> None:
+    def keep(self, given: tuple[Feed, ...], linked: LinkedProgram) -> None:
         """Let others find it."""
 
 
@@ -424,10 +424,10 @@ class Network:
             if known is None:
                 program = compile_graph(build(), fused, self.exact or not fused)
                 _fits(program.arena_bytes)
-                image = Image.of(program)
-                for name, place in image.stores.items():
+                linked = LinkedProgram.of(program)
+                for name, place in linked.stores.items():
                     self._agree(name, place)
-                known = Executable(image, self.arena, self.stores, self._prepared, program)
+                known = Executable(linked, self.arena, self.stores, self._prepared, program)
             self._enter(key, known)
             return known
 
@@ -487,16 +487,16 @@ class Network:
                 return known
             made = self.executable(key, build)
             if key not in self._known:
-                self.memory.keep(feeds, made.image)
+                self.memory.keep(feeds, made.linked)
             return made
 
-    def _recalled(self, image: Image | None) -> Executable | None:
+    def _recalled(self, linked: LinkedProgram | None) -> Executable | None:
         """A program from another process, if its kernels are still there."""
-        if image is None:
+        if linked is None:
             return None
-        _fits(image.arena_bytes)
+        _fits(linked.arena_bytes)
         try:
-            return Executable(image, self.arena, self.stores, self._prepared)
+            return Executable(linked, self.arena, self.stores, self._prepared)
         except MissingKernel:
             return None
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convolve.image import Image
+from convolve.linked import LinkedProgram
 from convolve.native import disk
 from convolve.native.cache import generators
 from convolve.native.target import host
@@ -146,14 +146,14 @@ class Programs:
     def _entry(self, given: tuple[Feed, ...]) -> str:
         return f"{_digest(self._net, repr(given))}.program"
 
-    def recall(self, given: tuple[Feed, ...]) -> Image | None:
+    def recall(self, given: tuple[Feed, ...]) -> LinkedProgram | None:
         """The program for inputs of these shapes and types."""
         entry = _read(self._entry(given))
-        return None if entry is None else Image.from_bytes(entry)
+        return None if entry is None else LinkedProgram.from_bytes(entry)
 
-    def keep(self, given: tuple[Feed, ...], image: Image) -> None:
+    def keep(self, given: tuple[Feed, ...], linked: LinkedProgram) -> None:
         """Let others find it."""
-        _write(self._entry(given), image.to_bytes())
+        _write(self._entry(given), linked.to_bytes())
 
 
 def _read(name: str) -> bytes | None:

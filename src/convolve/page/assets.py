@@ -7,6 +7,8 @@ from importlib import resources
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 IMPORTS = r'<script type="importmap">(.*?)</script>'
 """The one script within the page: it says where its modules are."""
+LIBRARY = "d3-"
+"""How the modules of the drawing library begin, which are imported by name."""
 
 
 def static() -> dict[str, bytes]:

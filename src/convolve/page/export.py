@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from convolve.errors import ConvolveError
-from convolve.page.assets import IMPORTS, static
+from convolve.page.assets import IMPORTS, LIBRARY, static
 from convolve.page.message import ALIGNED, Message
 from convolve.page.outline import Node
 from convolve.page.recipe import recipe
@@ -53,7 +53,7 @@ def as_file(subject: Subject) -> str:
     """
     files = {name: content.decode() for name, content in static().items()}
     modules = {
-        f"page/{name}": f"data:text/javascript;base64,{b64encode(text.encode()).decode()}"
+        _imported(name): f"data:text/javascript;base64,{b64encode(text.encode()).decode()}"
         for name, text in files.items()
         if name.endswith(".js")
     }
@@ -67,6 +67,11 @@ def as_file(subject: Subject) -> str:
     page = page.replace('<script type="module" src="main.js"></script>\n', "")
     start = f'<script type="text/plain" id="recorded">{data}</script>\n{START}\n</body>'
     return page.replace("</body>", start)
+
+
+def _imported(name: str) -> str:
+    """What modules call a file that they import."""
+    return name.removesuffix(".js") if name.startswith(LIBRARY) else f"page/{name}"
 
 
 class _Recording:

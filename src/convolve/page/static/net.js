@@ -1,5 +1,6 @@
 // The net as a drawing: a card a layer with its first maps, lines for what flows between; long nets folded.
 
+import { curveBumpX, line } from "d3-shape";
 import { el, svg, byId, by, whole, large, latest } from "page/dom.js";
 import { chosen, choose, on, sort } from "page/state.js";
 import { paintMap } from "page/paint.js";
@@ -13,6 +14,7 @@ import { onScheme } from "page/colour.js";
 const WIDTH = 7; // of a card, in rem
 const GAP = 1.5; // between cards
 const LANE_GAP = 1;
+const edge = line().curve(curveBumpX);
 const FEW = 16; // cards of a net whose maps are drawn one below the other
 
 /**
@@ -72,16 +74,9 @@ export function showNet(source, net) {
     for (const { from, to, lane } of edges) {
       const start = [x(columns[from]) + WIDTH, y(lanes[from]) + middle];
       const end = [x(columns[to]), y(lanes[to]) + middle];
-      const level = y(lane) + middle;
-      const [first, last] = [start[0] + GAP, end[0] - GAP];
-      const bend = GAP / 2;
-      let path = `M ${start} `;
-      if (last <= first) path += `C ${start[0] + bend} ${start[1]} ${end[0] - bend} ${end[1]} ${end}`;
-      else {
-        path += `C ${start[0] + bend} ${start[1]} ${first - bend} ${level} ${first} ${level} H ${last} `;
-        path += `C ${last + bend} ${level} ${end[0] - bend} ${end[1]} ${end}`;
-      }
-      lines.append(svg("path", { d: path }));
+      const [first, last, level] = [start[0] + GAP, end[0] - GAP, y(lane) + middle];
+      const between = last > first ? [[first, level], [last, level]] : [];
+      lines.append(svg("path", { d: edge(/** @type {import("d3-shape").Point[]} */ ([start, ...between, end])) }));
     }
     watcher.disconnect();
     visible.clear();

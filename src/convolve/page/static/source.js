@@ -15,6 +15,7 @@ import { pack, unpack } from "page/message.js";
 export class Refusal extends Error {}
 
 /**
+ * The program answers one question at a time. The others wait here, so that a new picture goes before views of the old.
  * @param {(sentence: string) => void} ended Told once, when the program is there no more.
  * @returns {Promise<Source>}
  */
@@ -25,24 +26,39 @@ export function connect(ended) {
   socket.binaryType = "arraybuffer";
   /** @type {Map<number, {done: (m: Message) => void, failed: (e: Error) => void}>} */
   const open = new Map();
+  /** @type {Uint8Array<ArrayBuffer>[]} */
+  const waiting = [];
+  let asking = false;
   let next = 0;
+
+  function proceed() {
+    const question = asking ? undefined : waiting.shift();
+    if (!question) return;
+    asking = true;
+    socket.send(question);
+  }
 
   /** @type {Source["ask"]} */
   function ask(header, arrays = {}) {
     const id = next++;
     return new Promise((done, failed) => {
       open.set(id, { done, failed });
-      socket.send(pack({ ...header, id }, arrays));
+      const question = pack({ ...header, id }, arrays);
+      if (header.ask === "look") waiting.unshift(question);
+      else waiting.push(question);
+      proceed();
     });
   }
 
   socket.onmessage = (event) => {
+    asking = false;
+    proceed();
     const message = unpack(event.data);
-    const waiting = open.get(message.header.id);
+    const asked = open.get(message.header.id);
     open.delete(message.header.id);
-    if (!waiting) return;
-    if (message.header.error) waiting.failed(new Refusal(message.header.error));
-    else waiting.done(message);
+    if (!asked) return;
+    if (message.header.error) asked.failed(new Refusal(message.header.error));
+    else asked.done(message);
   };
   return new Promise((done) => {
     socket.onopen = () => done({ ask, live: true, channel: () => 0, measured: () => true });

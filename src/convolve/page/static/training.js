@@ -1,5 +1,7 @@
 // Training, while it runs and afterwards: curves, the first layer's filters as they form, mistakes as pictures.
 
+import { quantile, ticks } from "d3-array";
+import { line } from "d3-shape";
 import { el, svg, byId, latest, number, percent } from "page/dom.js";
 import { filterPictures } from "page/layer.js";
 import { paintPicture, paintTrace } from "page/paint.js";
@@ -116,23 +118,24 @@ function said(epochs) {
  */
 function panel(title, end, curves, told) {
   const shown = curves.filter((c) => c.points.length);
-  const values = shown.flatMap((c) => c.points.map(([, v]) => v)).sort((a, b) => a - b);
+  const values = shown.flatMap((c) => c.points.map(([, v]) => v));
   // The first steps' losses would press all others flat.
-  const [low, high] = values.length ? [values[0], values[Math.floor(0.98 * (values.length - 1))]] : [0, 1];
+  const [low, high] = values.length ? [Math.min(...values), quantile(values, 0.98) ?? 1] : [0, 1];
   const span = high - low || 1;
   const x = (/** @type {number} */ at) => LEFT + (at / end) * (WIDTH - LEFT - 8);
   const y = (/** @type {number} */ v) => 10 + (1 - (Math.min(v, high) - low) / span) * (HEIGHT - BOTTOM - 20);
   const words = shown.map((c) => `${c.name} from ${told(c.points[0][1])} to ${told(c.points[c.points.length - 1][1])}`).join("; ");
   const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title}: ${words || "nothing yet"}` });
-  for (const v of [low, low + span / 2, low + span]) {
+  for (const v of ticks(low, high, 4)) {
     drawing.append(svg("line", { class: "grid-line", x1: LEFT, x2: WIDTH - 8, y1: y(v), y2: y(v) }),
       svg("text", { x: LEFT - 6, y: y(v) + 4, "text-anchor": "end" }, told(v)));
   }
-  const step = Math.max(1, Math.ceil(end / 8));
-  for (let at = 0; at <= end; at += step) drawing.append(svg("text", { x: x(at), y: HEIGHT - 6, "text-anchor": "middle" }, at));
+  for (const at of ticks(0, end, Math.min(end, 8))) {
+    drawing.append(svg("text", { x: x(at), y: HEIGHT - 6, "text-anchor": "middle" }, at));
+  }
+  const curve = line().x(([at]) => x(at)).y(([, v]) => y(v));
   for (const { points, kind } of shown) {
-    const path = points.map(([at, v]) => `${x(at).toFixed(1)} ${y(v).toFixed(1)}`).join(" L ");
-    drawing.append(svg("path", { class: `curve ${kind}`, d: `M ${path}` }));
+    drawing.append(svg("path", { class: `curve ${kind}`, d: curve(points) }));
     const [at, v] = points[points.length - 1];
     if (kind !== "steps") drawing.append(svg("circle", { class: `curve ${kind}`, cx: x(at), cy: y(v), r: 2.5 }));
   }

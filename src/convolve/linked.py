@@ -1,7 +1,7 @@
-"""Images of programs: all that running one takes, in numbers, but for the addresses. What can be kept on disk.
+"""Linked programs: all that running one takes, in numbers, but for the addresses. What can be kept on disk.
 
 The arguments of all calls, and the rows that threads walk, are 64-bit words in one array; where an address belongs, a
-slot says so: of which region, and how far from its beginning. Regions are the image's own words and tables, the arena,
+slot says so: of which region, and how far from its beginning. Regions are their own words and tables, the arena,
 the kernels, and arrays that others own.
 """
 
@@ -21,7 +21,7 @@ from convolve.program import ITEM, At, Buffer, Call, Memory, Program
 
 Region = tuple[str, str]
 """A home and a name: ("kernel", its name on disk), ("store", key), ("input", name), ("prepared", what it holds)."""
-WORDS, TABLES, ARENA = ("image", "words"), ("image", "tables"), ("arena", "")
+WORDS, TABLES, ARENA = ("own", "words"), ("own", "tables"), ("arena", "")
 ALIGN = 64
 FORMAT = 1
 
@@ -48,7 +48,7 @@ class Place:
 
 
 @dataclass(frozen=True, eq=False)
-class Image:
+class LinkedProgram:
     """A program without addresses.
 
     `slots` are rows (word, region, distance in bytes), in the order of the regions; `rows` says where in the words the
@@ -69,9 +69,9 @@ class Image:
     changes: bool
 
     @classmethod
-    def of(cls, program: Program) -> Image:
-        """The image of a program; its kernels are made where they are not there yet."""
-        return _Linker(program).image()
+    def of(cls, program: Program) -> LinkedProgram:
+        """Link a program; its kernels are made where they are not there yet."""
+        return _Linker(program).linked()
 
     def to_bytes(self) -> bytes:
         """As files hold it: a line of JSON, then the arrays."""
@@ -82,7 +82,7 @@ class Image:
         return json.dumps(plain, sort_keys=True).encode() + b"\n" + b"".join(a.tobytes() for a in arrays)
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Image | None:
+    def from_bytes(cls, data: bytes) -> LinkedProgram | None:
         """What `to_bytes` wrote; None where it is of another format."""
         text, _, rest = data.partition(b"\n")
         plain = json.loads(text)
@@ -104,7 +104,7 @@ def _place(told: dict[str, Any]) -> Place:
 
 
 class _Linker:
-    """A program on its way to an image."""
+    """A program that is being linked."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -116,7 +116,7 @@ class _Linker:
         self._prepared = identities(program)
         self._names = {buffer.memory: key for key, buffer in program.stores.items() if buffer.memory.home == "store"}
 
-    def image(self) -> Image:
+    def linked(self) -> LinkedProgram:
         program = self.program
         calls = [*program.preparation, *program.calls]
         dispatch_all(c.spec for call in calls for c in (call, *(c for piece in call.stages for c in piece)))
@@ -130,7 +130,7 @@ class _Linker:
             if m.home == "prepared"
         }
         slots = np.array(sorted(self.slots, key=lambda slot: slot[1]), np.int64).reshape(-1, 3)
-        return Image(
+        return LinkedProgram(
             np.array(self.words, np.int64),
             np.frombuffer(bytes(self.tables), np.uint8),
             slots,
