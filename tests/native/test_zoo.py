@@ -25,6 +25,8 @@ LONG: dict[str, tuple[int, ...]] = {
     "unet": (112, 16, 3),
     "autoencoder": (40, 16, 1),
     "squeezenet": (41, 33, 3),
+    "glyphs": (40, 32, 1),
+    "small": (40, 32, 1),
 }
 """Long enough in one dimension, and such that the first windows leave nothing unread at the end."""
 CHUNK = 16
