@@ -29,26 +29,37 @@ from convolve.page.subject import Subject, subject
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 SCREEN = {"width": 1360, "height": 1000}
-DRAWN = """() => new Promise(done => new PerformanceObserver((list, observer) => {
-    if (!list.getEntriesByName("maps").length) return;
-    observer.disconnect();
-    requestAnimationFrame(() => requestAnimationFrame(() => done(performance.timeOrigin + performance.now())));
-}).observe({ type: "mark", buffered: true }))"""
-"""When the net's maps were painted, in milliseconds since 1970; the page marks that they are drawn."""
-STROKE = """async place => {
+PAINTED = """const painted = name => new Promise(done => {
+    let marked = Infinity;
+    new PerformanceObserver((list, observer) => {
+        for (const entry of list.getEntriesByName(name)) marked = Math.min(marked, entry.startTime);
+        if (marked < Infinity) observer.disconnect();
+    }).observe({ type: "mark", buffered: name === "maps" });
+    const begun = [];
+    const frame = () => {
+        begun.push(performance.now());
+        const after = begun.filter(time => time > marked);
+        if (after.length > 1) done(after[1]);
+        else requestAnimationFrame(frame);
+    };
+    requestAnimationFrame(frame);
+});"""
+"""When what the page marked so was painted: when the second frame after the mark begins."""
+DRAWN = f"""async () => {{
+    {PAINTED}
+    return performance.timeOrigin + (await painted("maps"));
+}}"""
+"""When the net's maps were painted, in milliseconds since 1970."""
+STROKE = f"""async place => {{
+    {PAINTED}
     const canvas = document.getElementById("picture-canvas");
     const box = canvas.getBoundingClientRect();
     const [x, y] = [box.left + place[0] * box.width, box.top + place[1] * box.height];
-    const answered = new Promise(done => new PerformanceObserver((list, observer) => {
-        if (!list.getEntriesByName("answer").length) return;
-        observer.disconnect();
-        requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now())));
-    }).observe({ type: "mark" }));
-    const start = performance.now();
-    const how = { clientX: x, clientY: y, pointerId: 1, bubbles: true, isPrimary: true };
+    const answered = painted("answer"), start = performance.now();
+    const how = {{ clientX: x, clientY: y, pointerId: 1, bubbles: true, isPrimary: true }};
     canvas.dispatchEvent(new PointerEvent("pointerdown", how));
     return (await answered) - start;
-}"""
+}}"""
 UNFOLD = """() => {
     for (let b; (b = document.querySelector("#strip .card.folded .fold")); ) b.click();
 }"""

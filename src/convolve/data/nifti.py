@@ -40,7 +40,7 @@ def read_nifti(path: Path) -> NDArray[Any]:
         raise FileError(f"{path}: NIfTI files need nibabel: pip install 'convolve[nifti]'") from None
     faults = (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError)
     try:
-        image = nibabel.load(path)
+        image: Any = nibabel.load(path)  # declared as what has no voxels
         if not 0 < np.prod(image.shape, dtype=np.float64) < MOST:
             raise FileError(f"{path}: has {image.shape} voxels; expected at least one, and fewer than {MOST:,}.")
         voxels = np.asarray(image.dataobj)

@@ -54,12 +54,19 @@ export function darkInk(t) {
   return 0.299 * r + 0.587 * g + 0.114 * b > 140;
 }
 
-/** Bytes to colours: 0 is nothing, 1 .. 255 go from -1 to 1. */
+/** @type {Map<boolean, Uint32Array>} */
+const palettes = new Map();
+
+/** Bytes to colours as pixels hold them: 0 is nothing, 1 .. 255 go from -1 to 1. */
 export function palette() {
+  const known = palettes.get(darkness.matches);
+  if (known) return known;
   const made = new Uint8ClampedArray(256 * 4);
   for (let i = 0; i < 256; i++) {
     made.set(diverging(i ? (i - 128) / 127 : NaN), 4 * i);
     made[4 * i + 3] = i ? 255 : 0;
   }
-  return made;
+  const pixels = new Uint32Array(made.buffer);
+  palettes.set(darkness.matches, pixels);
+  return pixels;
 }

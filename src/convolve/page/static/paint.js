@@ -11,8 +11,9 @@ import { diverging, palette } from "page/colour.js";
  * @returns {ImageData}
  */
 function begun(canvas, width, height) {
-  canvas.width = width;
-  canvas.height = height;
+  // Setting a size, even the same, makes the canvas anew.
+  if (canvas.width !== width) canvas.width = width;
+  if (canvas.height !== height) canvas.height = height;
   return new ImageData(width, height);
 }
 
@@ -37,8 +38,8 @@ export function paintMap(canvas, bytes, shape) {
   }
   const [height, width] = shape;
   const image = begun(canvas, width, height);
-  const colours = palette();
-  for (let i = 0; i < bytes.length; i++) image.data.set(colours.subarray(4 * bytes[i], 4 * bytes[i] + 4), 4 * i);
+  const [pixels, colours] = [new Uint32Array(image.data.buffer), palette()];
+  for (let i = 0; i < bytes.length; i++) pixels[i] = colours[bytes[i]];
   put(canvas, image);
 }
 
