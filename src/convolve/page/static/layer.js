@@ -1,6 +1,6 @@
 // A layer: all its activation maps, its filters as little pictures, and what it costs.
 
-import { el, byId, by, whole, large, latest, number } from "page/dom.js";
+import { el, byId, by, whole, large, latest, number, whenSeen } from "page/dom.js";
 import { chosen, choose, on, read, whichInput } from "page/state.js";
 import { paintMap, paintValues, paintColours } from "page/paint.js";
 import { onScheme } from "page/colour.js";
@@ -117,7 +117,9 @@ export function showLayer(source, net) {
     from = 0;
     describe();
   });
-  on(["node", "turn", "depth", "input"], fill);
+  on(["node", "depth", "input"], fill);
+  const follow = whenSeen(place, fill);
+  on(["turn"], () => (chosen.turn > 1 ? follow() : fill()));
   on(["channel"], select);
   on(["position"], () => choose({ box: seenFrom(chosen.position) }));
   onScheme(fill);

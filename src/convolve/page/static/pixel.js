@@ -1,6 +1,6 @@
 // One value, number by number: the window on what is read, the products, their sum, and what becomes of it.
 
-import { el, svg, byId, by, number, percent, whole, latest } from "page/dom.js";
+import { el, svg, byId, by, number, percent, whole, latest, whenSeen } from "page/dom.js";
 import { chosen, choose, on, placeOf, read as readOf } from "page/state.js";
 import { paintValues } from "page/paint.js";
 import { css, darkInk, onScheme } from "page/colour.js";
@@ -210,7 +210,9 @@ export function showPixel(source, net) {
     read = 0;
     page = 0;
   });
-  on(["node", "channel", "position", "turn", "depth"], fill);
+  on(["node", "channel", "position", "depth"], fill);
+  const follow = whenSeen(place, fill);
+  on(["turn"], () => (chosen.turn > 1 ? follow() : fill()));
   onScheme(fill);
 }
 
