@@ -187,6 +187,7 @@ def test_of_several_inputs_one_is_drawn(
     expect(page.locator("canvas.heat:visible")).to_have_count(1)
     np.save(tmp_path / "mask.npy", np.zeros((9, 12), np.uint8))
     page.set_input_files("#file", tmp_path / "mask.npy")
+    page.locator("#total").scroll_into_view_if_needed()  # what is not on the screen follows when it comes there
     expect(page.locator("#total")).to_have_attribute("data-value", "0")
 
 
