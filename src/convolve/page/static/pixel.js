@@ -117,7 +117,6 @@ export function showPixel(source, net) {
   async function show(pixel, arrays) {
     const node = net.nodes[chosen.node];
     const at = pixel.position.slice(0, -1);
-    head.textContent = `One value: ${pixel.layer}, ${at.length ? `map ${pixel.position.at(-1)} at ${at.join(", ")}` : `value ${pixel.position.at(-1)}`}`;
     const vector = node.shape.length === 1;
     slider.max = String(count() - 1);
     slider.value = String(scan());
@@ -134,6 +133,7 @@ export function showPixel(source, net) {
     if (read >= channels || how.how !== "products") read = 0;
     if (page * CHANNELS >= channels) page = 0;
     await showRead(how, arrays);
+    head.textContent = `One value: ${pixel.layer}, ${at.length ? `map ${pixel.position.at(-1)} at ${at.join(", ")}` : `value ${pixel.position.at(-1)}`}`;
     made.replaceChildren(...explained(net, pixel, arrays, { read, page, pick: (c) => {
       read = c;
       fill();
