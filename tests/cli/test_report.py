@@ -9,7 +9,7 @@ import pytest
 
 from convolve.cli.report import report
 from convolve.cli.scores import ClassScores, measured
-from convolve.cli.scores.classes import MOST_MISTAKES
+from convolve.cli.scores.base import MOST_MISTAKES
 from convolve.layers import Dense, Flatten, Sequential
 from convolve.model import Model
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +14,11 @@ from convolve.errors import ShapeError
 from convolve.model import Model
 from convolve.training.losses import Targets
 from convolve.view.text import table
+
+MOST_MISTAKES = 24
+"""Samples that are kept as the worst."""
+SHOWN = 5
+"""Those of them that a table lists."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +39,22 @@ class Table:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A sample that was mistaken: its number, what is wrong with it in words, and its file's name."""
+    """A sample that was mistaken: its number, what is wrong with it in words, its file's name, and how wrong it is."""
 
     index: int
     said: str
     name: str | None = None
+    badness: float = 0.0
+
+    @property
+    def called(self) -> str:
+        return self.name or f"sample {self.index}"
+
+
+def worst_of(badness: NDArray[np.float64]) -> list[int]:
+    """The rows that are worst, the worst first: as many as are kept."""
+    found: list[int] = np.argsort(-badness, kind="stable")[:MOST_MISTAKES].tolist()
+    return found
 
 
 @dataclass(eq=False)
@@ -54,6 +70,7 @@ class Scores(ABC):
     names: Sequence[str] = ()
     samples: int = 0
     total_loss: float = 0.0
+    _worst: list[Mistake] = field(default_factory=list)
 
     targets: ClassVar[Targets]
     """What the net's outputs are trained against."""
@@ -82,8 +99,12 @@ class Scores(ABC):
 
     @property
     def worst(self) -> Sequence[Mistake]:
-        """Samples to show."""
-        return ()
+        """Samples to show, the worst first."""
+        return self._worst
+
+    def remember(self, mistakes: Iterable[Mistake]) -> None:
+        """Keep the worst of these and of those so far."""
+        self._worst = sorted([*self._worst, *mistakes], key=lambda m: -m.badness)[:MOST_MISTAKES]
 
     @property
     def loss(self) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.cli.output import percent, printable
-from convolve.cli.scores.base import Mistake, Scores, Table, softmax
+from convolve.cli.scores.base import Mistake, Scores, Table, softmax, worst_of
 from convolve.metrics import f1_of, in_top
 from convolve.model import Model
 from convolve.ops.softmax import Softmax
@@ -18,7 +18,6 @@ from convolve.training.losses import Targets
 MOST_CLASSES = 30
 """Classes that a table lists; of more, those that are recognised worst."""
 MOST_PAIRS = 5
-MOST_MISTAKES = 24
 TOP = 5
 
 
@@ -34,11 +33,14 @@ class Confused:
 
 @dataclass(frozen=True)
 class Misread(Mistake):
-    """An image taken for another class, and how probable the true class was thought."""
+    """An image taken for another class: the worse, the less probable the true class was thought."""
 
     true: str = ""
     predicted: str = ""
-    probability: float = 0.0
+
+    @property
+    def probability(self) -> float:
+        return -self.badness
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,6 @@ class ClassScores(Scores):
     in_top: int = 0
     probable: bool = False
     """Whether the net's outputs are probabilities already."""
-    _worst: list[Misread] = field(default_factory=list)
 
     targets: ClassVar[Targets] = "classes"
     metric: ClassVar[str] = "accuracy"
@@ -92,18 +93,13 @@ class ClassScores(Scores):
         self.samples += len(y)
         self.in_top += int(in_top(y, made, TOP).sum())
         wrong = np.flatnonzero(taken != y)
-        for i in wrong[np.argsort(true[wrong], kind="stable")][:MOST_MISTAKES].tolist():
-            self._worst.append(self._misread(first + i, int(y[i]), int(taken[i]), float(true[i])))
-        self._worst = sorted(self._worst, key=lambda m: m.probability)[:MOST_MISTAKES]
+        mistaken = wrong[worst_of(-true[wrong])].tolist()
+        self.remember(self._misread(first + i, int(y[i]), int(taken[i]), float(true[i])) for i in mistaken)
 
     def _misread(self, index: int, true: int, taken: int, probability: float) -> Misread:
         names = self.classes[true], self.classes[taken]
         said = f"{names[0]} taken for {names[1]}: {percent(probability)} for what is true"
-        return Misread(index, said, self._name(index), *names, probability)
-
-    @property
-    def worst(self) -> list[Misread]:
-        return self._worst
+        return Misread(index, said, self._name(index), -probability, *names)
 
     @property
     def images(self) -> int:

@@ -9,21 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.cli.output import percent, printable
-from convolve.cli.scores.base import Mistake, Scores, Table, softmax
+from convolve.cli.scores.base import SHOWN, Mistake, Scores, Table, softmax, worst_of
 from convolve.errors import ShapeError
 from convolve.metrics import confusion_matrix, f1_of, iou_of
 from convolve.model import Model
 from convolve.training.losses import Targets
-
-MOST_MISTAKES = 24
-SHOWN = 5
-
-
-@dataclass(frozen=True)
-class Blurred(Mistake):
-    """A sample of whose places so many are taken for another class."""
-
-    wrong: float = 0.0
 
 
 @dataclass(eq=False)
@@ -31,7 +21,6 @@ class MaskScores(Scores):
     """Counts [true class, predicted class] over all places, and the samples with the largest share of wrong ones."""
 
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
-    _worst: list[Blurred] = field(default_factory=list)
 
     targets: ClassVar[Targets] = "classes"
     metric: ClassVar[str] = "iou"
@@ -53,15 +42,10 @@ class MaskScores(Scores):
             self.total_loss += float(-np.log(true).mean(1).sum())
         self.samples += len(y)
         wrong = (taken != y).reshape(len(y), -1).mean(1)
-        for i in np.argsort(-wrong, kind="stable")[:MOST_MISTAKES].tolist():
-            if wrong[i]:
-                said = f"{percent(float(wrong[i]))} of its places are wrong"
-                self._worst.append(Blurred(first + i, said, self._name(first + i), float(wrong[i])))
-        self._worst = sorted(self._worst, key=lambda m: -m.wrong)[:MOST_MISTAKES]
+        self.remember(self._blurred(first + i, float(wrong[i])) for i in worst_of(wrong) if wrong[i])
 
-    @property
-    def worst(self) -> list[Blurred]:
-        return self._worst
+    def _blurred(self, index: int, wrong: float) -> Mistake:
+        return Mistake(index, f"{percent(wrong)} of its places are wrong", self._name(index), wrong)
 
     def metrics(self) -> dict[str, float]:
         right, there, taken = np.diag(self.counts), self.counts.sum(1), self.counts.sum(0)
@@ -95,7 +79,7 @@ class MaskScores(Scores):
         return [Table("Classes", ("class of places", "of all", "recall", "IoU", "F1 (Dice)"), rows)]
 
     def mistakes(self) -> Table | None:
-        rows = [(m.name or f"sample {m.index}", percent(m.wrong)) for m in self._worst[:SHOWN]]
+        rows = [(m.called, percent(m.badness)) for m in self.worst[:SHOWN]]
         return Table("Worst", ("sample", "wrong places"), rows) if rows else None
 
     def sentence(self) -> str:

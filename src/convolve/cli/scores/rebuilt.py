@@ -8,20 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.cli.scores.base import Mistake, Scores, Table
+from convolve.cli.scores.base import SHOWN, Mistake, Scores, Table, worst_of
 from convolve.errors import ShapeError
 from convolve.model import Model
 from convolve.training.losses import Targets
-
-MOST_MISTAKES = 24
-SHOWN = 5
-
-
-@dataclass(frozen=True)
-class Strange(Mistake):
-    """A sample that is given back worse than others: its mean squared error."""
-
-    error: float = 0.0
 
 
 @dataclass(eq=False)
@@ -31,7 +21,6 @@ class RebuiltScores(Scores):
     absolute: float = 0.0
     sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
     """Of targets: how many, their sum, and that of their squares."""
-    _worst: list[Strange] = field(default_factory=list)
 
     targets: ClassVar[Targets] = "values"
     metric: ClassVar[str] = "mae"
@@ -49,14 +38,10 @@ class RebuiltScores(Scores):
         self.absolute += float(np.abs(output - true).reshape(len(true), -1).mean(1).sum())
         self.sums = self.sums + np.array([true.size, true.sum(), np.square(true).sum()])
         self.samples += len(true)
-        for i in np.argsort(-errors, kind="stable")[:MOST_MISTAKES].tolist():
-            said = f"mean squared error {errors[i]:.4g}"
-            self._worst.append(Strange(first + i, said, self._name(first + i), float(errors[i])))
-        self._worst = sorted(self._worst, key=lambda m: -m.error)[:MOST_MISTAKES]
+        self.remember(self._strange(first + i, float(errors[i])) for i in worst_of(errors))
 
-    @property
-    def worst(self) -> list[Strange]:
-        return self._worst
+    def _strange(self, index: int, error: float) -> Mistake:
+        return Mistake(index, f"mean squared error {error:.4g}", self._name(index), error)
 
     def metrics(self) -> dict[str, float]:
         count, total, squares = self.sums
@@ -71,7 +56,7 @@ class RebuiltScores(Scores):
         return []
 
     def mistakes(self) -> Table:
-        rows = [(m.name or f"sample {m.index}", f"{m.error:.4g}") for m in self._worst[:SHOWN]]
+        rows = [(m.called, f"{m.badness:.4g}") for m in self.worst[:SHOWN]]
         return Table("Given back worst", ("sample", "mean squared error"), rows)
 
     def sentence(self) -> str:

@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.cli.output import printable
-from convolve.cli.scores.base import Mistake, Scores, Table
+from convolve.cli.scores.base import SHOWN, Mistake, Scores, Table, worst_of
 from convolve.metrics import r2_of
 from convolve.training.losses import Targets
 
-MOST_MISTAKES = 24
-SHOWN = 5
 Floats = NDArray[np.float64]
 
 
@@ -24,9 +22,8 @@ def _none() -> Floats:
 
 @dataclass(frozen=True)
 class Missed(Mistake):
-    """A sample whose value is far off: by so much, in the unit of the value's deviation."""
+    """A sample whose value is far off, measured in the value's deviation."""
 
-    off: float = 0.0
     true: tuple[float, ...] = ()
     predicted: tuple[float, ...] = ()
 
@@ -83,14 +80,14 @@ class ValueScores(Scores):
         deviation = np.where(self.true.std(0) > 0, self.true.std(0), 1.0)
         off = (np.abs(self.found - self.true) / deviation).max(1)
         made = []
-        for i in np.argsort(-off, kind="stable")[:MOST_MISTAKES].tolist():
+        for i in worst_of(off):
             true, found = (tuple(v[i].tolist()) for v in (self.true, self.found))
             said = f"{_row(true)}, said to be {_row(found)}"
             made.append(Missed(i, said, self._name(i), float(off[i]), true, found))
         return made
 
     def mistakes(self) -> Table:
-        rows = [(m.name or f"sample {m.index}", _row(m.true), _row(m.predicted)) for m in self.worst[:SHOWN]]
+        rows = [(m.called, _row(m.true), _row(m.predicted)) for m in self.worst[:SHOWN]]
         return Table("Farthest off", ("sample", "true", "predicted"), rows)
 
     def sentence(self) -> str:
