@@ -108,25 +108,6 @@ export function onFailure(task) {
 }
 
 /**
- * A task that is done at once where its place is on the screen, and else when that comes there.
- * @param {Element} place
- * @param {() => void} task
- * @returns {() => void}
- */
-export function whenSeen(place, task) {
-  let [seen, due] = [false, false];
-  new IntersectionObserver((entries) => {
-    seen = entries[entries.length - 1].isIntersecting;
-    if (seen && due) run();
-  }).observe(place);
-  function run() {
-    due = !seen;
-    if (seen) task();
-  }
-  return run;
-}
-
-/**
  * Runs a task, never twice at once: what is asked for meanwhile is done once, afterwards, with the latest arguments.
  * @template {any[]} A
  * @param {(...given: A) => Promise<void>} task

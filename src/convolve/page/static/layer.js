@@ -1,7 +1,7 @@
 // A layer: all its activation maps, its filters as little pictures, and what it costs.
 
-import { el, byId, by, whole, large, latest, number, whenSeen } from "page/dom.js";
-import { chosen, choose, on, read, whichInput } from "page/state.js";
+import { el, byId, by, whole, large, latest, number } from "page/dom.js";
+import { chosen, choose, on, onPicture, read, whichInput } from "page/state.js";
 import { paintMap, paintValues, paintColours } from "page/paint.js";
 import { onScheme } from "page/colour.js";
 import { excitation } from "page/excitation.js";
@@ -118,8 +118,7 @@ export function showLayer(source, net) {
     describe();
   });
   on(["node", "depth", "input"], fill);
-  const follow = whenSeen(place, fill);
-  on(["turn"], () => (chosen.turn > 1 ? follow() : fill()));
+  onPicture(place, fill);
   on(["channel"], select);
   on(["position"], () => choose({ box: seenFrom(chosen.position) }));
   onScheme(fill);

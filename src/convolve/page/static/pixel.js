@@ -1,7 +1,7 @@
 // One value, number by number: the window on what is read, the products, their sum, and what becomes of it.
 
-import { el, svg, byId, by, number, percent, whole, latest, whenSeen } from "page/dom.js";
-import { chosen, choose, on, placeOf, read as readOf } from "page/state.js";
+import { el, svg, byId, by, number, percent, whole, latest } from "page/dom.js";
+import { chosen, choose, on, onPicture, placeOf, read as readOf } from "page/state.js";
 import { paintValues } from "page/paint.js";
 import { css, darkInk, onScheme } from "page/colour.js";
 import { positionAt } from "page/layer.js";
@@ -211,8 +211,7 @@ export function showPixel(source, net) {
     page = 0;
   });
   on(["node", "channel", "position", "depth"], fill);
-  const follow = whenSeen(place, fill);
-  on(["turn"], () => (chosen.turn > 1 ? follow() : fill()));
+  onPicture(place, fill);
   onScheme(fill);
 }
 

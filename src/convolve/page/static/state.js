@@ -77,6 +77,24 @@ export function on(names, task) {
   listeners.push([names, task]);
 }
 
+/**
+ * Follows new pictures: the first at once, others where the place is on the screen, and else when that comes there.
+ * @param {Element} place
+ * @param {() => void} task
+ */
+export function onPicture(place, task) {
+  let [seen, due] = [false, false];
+  new IntersectionObserver((entries) => {
+    seen = entries[entries.length - 1].isIntersecting;
+    if (seen && due) follow();
+  }).observe(place);
+  function follow() {
+    due = !seen && chosen.turn > 1;
+    if (!due) task();
+  }
+  on(["turn"], follow);
+}
+
 /** @param {Partial<Chosen>} changes */
 export function choose(changes) {
   const changed = Object.keys(changes).filter((k) => /** @type {any} */ (chosen)[k] !== /** @type {any} */ (changes)[k]);
