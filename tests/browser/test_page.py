@@ -285,6 +285,23 @@ def test_a_drawn_digit_is_answered(visit: Callable[..., Any], lenet5_page: str) 
     assert "labelled" not in page.locator("#answer").text_content()
 
 
+def test_a_stroke_right_after_clear_is_alone(visit: Callable[..., Any], lenet5_page: str) -> None:
+    page = visit(lenet5_page)
+    page.evaluate(  # within one task of the browser: the answer to the first cannot come before the second
+        """() => {
+            document.querySelector("#clear").click();
+            document.querySelector("#picture-canvas").dispatchEvent(new KeyboardEvent("keydown", { key: " " }));
+        }"""
+    )
+    page.wait_for_function("() => performance.getEntriesByName('answer').length === 3")
+    grey = "c => Array.from(c.getContext('2d').getImageData(0, 0, 28, 28).data).filter((_, i) => i % 4 === 0)"
+    drawn = np.array(page.eval_on_selector("#picture-canvas", grey)).reshape(28, 28)
+    rows, columns = np.nonzero(drawn)
+    assert drawn[14, 14] == 255
+    assert np.abs(rows - 14).max() <= 2
+    assert np.abs(columns - 14).max() <= 2
+
+
 def test_the_answer_says_where_it_comes_from(visit: Callable[..., Any], lenet5_page: str, lenet5: Subject) -> None:
     page = visit(lenet5_page)
     for method, words in (("grad_cam", "speaks for 7."), ("occlusion", "lowers the score of 7,")):

@@ -143,13 +143,20 @@ function drawing(canvas, marks, look, net, number) {
   let last = null;
   /** @type {[number, number]} */
   let pen = [Math.floor(height / 2), Math.floor(width / 2)];
+  /** @type {Promise<void> | null} */
+  let unanswered = null;
 
+  /** What was drawn and is not answered yet is drawn upon; else what is shown. */
   function begin() {
     const picture = chosen.pictures[number];
-    if (picture) ink = Uint8Array.from(picture.data, (v) => Math.round((255 * (v - low)) / (high - low)));
+    if (picture && !unanswered) ink = Uint8Array.from(picture.data, (v) => Math.round((255 * (v - low)) / (high - low)));
   }
   function send() {
-    look({ ...whichInput() }, { drawing: { data: ink.slice(), shape } });
+    const asked = look({ ...whichInput() }, { drawing: { data: ink.slice(), shape } });
+    unanswered = asked;
+    asked.then(() => {
+      if (unanswered === asked) unanswered = null;
+    });
   }
   /** @param {[number, number]} to */
   function stroke(to) {
