@@ -612,8 +612,19 @@ class Model:
         if not layers:
             return self._as(self.net, input_shape, self.network.arrays())
         net: Any = self.net
-        arrays = {key.replace(":", ":net.", 1): array for key, array in self.network.arrays().items()}
-        return self._as(Sequential(*layers, replace(net, name="net")), input_shape, arrays)
+        return self._as(Sequential(*layers, replace(net, name="net")), input_shape, self._inner())
+
+    def before(self, *then: Layer) -> Model:
+        """A model of this net and then some layers without arrays; see `behind` for the names."""
+        if isinstance(self.net, layers.Sequential):
+            net = Sequential(*self.net.layers, *then, name=self.net.name)
+            return self._as(net, self.network.bound, self.network.arrays())
+        inner: Any = self.net
+        return self._as(Sequential(replace(inner, name="net"), *then), self.network.bound, self._inner())
+
+    def _inner(self) -> dict[str, np.ndarray]:
+        """The arrays, by the names that they have where the net is called "net" in another."""
+        return {key.replace(":", ":net.", 1): array for key, array in self.network.arrays().items()}
 
     def _as(self, net: Layer, input_shape: Shape | None, arrays: Mapping[str, np.ndarray]) -> Model:
         """Another net with the settings of this model."""
@@ -629,8 +640,8 @@ class Model:
         """Give the net a new last layer, for other classes: a start for one's own photos.
 
         The last layer with a weight (a Dense, a Conv, or a Gemm, MatMul or Conv of an imported net) makes a logit for
-        each class, its weight random again; a softmax behind it is left out, because losses take logits. All other
-        parameters stay, and keep their names.
+        each class, its weight random again; a softmax behind it is left out, because losses take logits, and so is a
+        Normalize, the scale of old values. All other parameters stay, and keep their names.
 
         Args:
             classes: how many, or their names, which `classify` gives.

@@ -12,7 +12,23 @@ import pytest
 from PIL import Image
 
 from cli.conftest import Convolve, check_equal
-from convolve import data, load, metrics
+from convolve import (
+    BatchNorm,
+    Conv,
+    Dense,
+    GlobalAvgPool,
+    Model,
+    Normalize,
+    ReLU,
+    Sequential,
+    data,
+    load,
+    metrics,
+    storage,
+)
+from convolve.cli.run import Run
+from convolve.cli.start import KEPT
+from convolve.layers import Layer
 
 NETS = """\
 from convolve import BatchNorm, Conv, Dense, GlobalAvgPool, Normalize, ReLU, Sequential
@@ -99,12 +115,7 @@ def test_a_task_from_data_to_folder(call: Convolve, made: Path, task: str) -> No
         given,
         "--net",
         f"nets.py:{net}",
-        "--epochs",
-        "30",
-        "--rate",
-        "0.02",
-        "--batch-size",
-        "16",
+        *LONG,
         "--out",
         "run",
         *options,
@@ -137,19 +148,7 @@ def test_a_task_from_data_to_folder(call: Convolve, made: Path, task: str) -> No
 def test_predictions_of_labels_and_values(call: Convolve, made: Path) -> None:
     files = [f"set/images/{i}.png" for i in range(9)]
     for task, given in (("labels", "labels.csv"), ("regress", "values.csv")):
-        options = (
-            "--net",
-            "nets.py:one",
-            "--epochs",
-            "30",
-            "--rate",
-            "0.02",
-            "--batch-size",
-            "16",
-            "--out",
-            task,
-            "--quiet",
-        )
+        options = ("--net", "nets.py:one", *LONG, "--out", task, "--quiet")
         assert call("train", given, *options).returncode == 0
         found = json.loads(call("predict", task, *files, "--json").stdout)
         with (made / given).open(newline="") as stream:
@@ -169,19 +168,7 @@ def test_predictions_of_labels_and_values(call: Convolve, made: Path) -> None:
 
 
 def test_masks_are_written_as_they_were_given(call: Convolve, made: Path) -> None:
-    options = (
-        "--net",
-        "nets.py:places",
-        "--epochs",
-        "30",
-        "--rate",
-        "0.02",
-        "--batch-size",
-        "16",
-        "--out",
-        "run",
-        "--quiet",
-    )
+    options = ("--net", "nets.py:places", *LONG, "--out", "run", "--quiet")
     assert call("train", "set", *options).returncode == 0
     done = call("predict", "run", "set/images/0.png", "set/images/1.png", "--out", "masks", "--json")
     for row in json.loads(done.stdout):
@@ -192,14 +179,12 @@ def test_masks_are_written_as_they_were_given(call: Convolve, made: Path) -> Non
         assert row["shares"]["0"] == pytest.approx((written == 0).mean())
 
 
-def test_a_stopped_segmentation_goes_on_bit_for_bit(
-    call: Convolve, made: Path, monkeypatch: pytest.MonkeyPatch
+def stopped_and_resumed(
+    call: Convolve, made: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], saved: int
 ) -> None:
-    from convolve.cli.run import Run
-
-    options = ("set", "--net", "nets.py:places", "--epochs", "2", "--augment", "flip,shift", "--save-every", "0")
+    """A run that is stopped when so many checkpoints are written goes on to what a whole one ends in."""
     assert call("train", *options, "--out", "whole", "--threads", "2", "--quiet").returncode == 0
-    left, save = [3], Run.save
+    left, save = [saved], Run.save
 
     def stopping(run: Run, *arguments: Any) -> None:
         save(run, *arguments)
@@ -209,8 +194,15 @@ def test_a_stopped_segmentation_goes_on_bit_for_bit(
 
     monkeypatch.setattr(Run, "save", stopping)
     assert call("train", *options, "--out", "stopped", "--threads", "1", "--quiet").returncode == 130
-    assert call("train", "set", "--out", "stopped", "--resume", "--quiet").returncode == 0
+    assert call("train", options[0], "--out", "stopped", "--resume", "--quiet").returncode == 0
     check_equal(made / "stopped", made / "whole")
+
+
+def test_a_stopped_segmentation_goes_on_bit_for_bit(
+    call: Convolve, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("set", "--net", "nets.py:places", "--epochs", "2", "--augment", "flip,shift", "--save-every", "0")
+    stopped_and_resumed(call, made, monkeypatch, options, 3)
 
 
 def test_what_does_not_suit_a_task(call: Convolve, made: Path) -> None:
@@ -239,3 +231,100 @@ def test_the_rule_chooses_a_net_for_each_task(call: Convolve, made: Path) -> Non
         assert (done.returncode, done.stderr) == (0, "")
         assert f"Chosen: net {net};" in done.stdout
         assert (made / f"run-{net}" / "results.json").exists()
+
+
+def start(folder: Path, name: str, net: Layer, task: str, classes: tuple[str, ...] | None) -> Model:
+    """A model as a run of a task leaves it, in a file."""
+    model = Model(net, (8, 8, 3), seed=7, classes=classes)
+    model.save(folder / name, {"task": task, "trained_on": "uint8"})
+    return model
+
+
+def body(*last: Layer) -> Layer:
+    return Sequential(Normalize(0.0, 255.0), Conv(6, 3), BatchNorm(), ReLU(), *last)
+
+
+STARTS = {
+    # name: task that it has learnt, what its net ends in, its names
+    "classes": ("classify", (GlobalAvgPool(), Dense(4)), tuple("abcd")),
+    "labels": ("labels", (GlobalAvgPool(), Dense(2)), ("blue", "red")),
+    "other": ("regress", (GlobalAvgPool(), Dense(3), Normalize((1.0, 2.0, 3.0), (0.1, 0.1, 0.1), name="scale")), None),
+    "masks": ("segment", (Conv(3, 1),), ("0", "100", "200")),
+    "two": ("segment", (Conv(2, 1),), ("no", "yes")),
+    "back": ("autoencode", (Conv(3, 1),), None),
+}
+BEGUN = [
+    # task, start, its new last layer
+    ("labels", "classes", "dense1"),
+    ("labels", "labels", None),
+    ("regress", "classes", "dense1"),
+    ("regress", "other", "dense1"),
+    ("segment", "masks", None),
+    ("segment", "two", "conv2"),
+    ("segment", "back", "conv2"),
+    ("autoencode", "back", None),
+    ("autoencode", "two", "conv2"),
+]
+
+
+@pytest.mark.parametrize(("task", "name", "head"), BEGUN, ids=[f"{name} to {task}" for task, name, _ in BEGUN])
+def test_a_trained_model_is_a_start_for_a_task(
+    call: Convolve, made: Path, task: str, name: str, head: str | None
+) -> None:
+    learnt, last, classes = STARTS[name]
+    begun = start(made, "start.safetensors", body(*last), learnt, classes)
+    given, _, options, _ = TASKS[task]
+    settings = ("--epochs", "2", "--batch-size", "16", "--rate", "0.001", "--average", "0.001", "--augment", "none")
+    done = call("train", given, "--from", "start.safetensors", *settings, "--out", "run", *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    wanted = f"gets a new last layer, {head}, which learns alone for 1 epoch" if head else "and keeps its last layer"
+    assert f"start.safetensors {wanted}" in done.stdout or f"{KEPT[task]} {wanted}" in done.stdout
+    model = load(made / "run" / "last.safetensors")
+    filters = storage.load(made / "run" / "filters" / "0001.safetensors")[0]["conv1.weight"]
+    assert np.array_equal(filters, begun.parameters["conv1.weight"]) is (head is not None)
+    assert 0 < np.abs(model.parameters["conv1.weight"] - begun.parameters["conv1.weight"]).max() < 0.02
+    shape = {"labels": (2,), "regress": (1,), "segment": (8, 8, 3), "autoencode": (8, 8, 3)}[task]
+    assert model.output_shape == shape
+    if task == "regress":  # the new layer's values lie at their own scale from the first epoch on
+        with (made / "run" / "metrics.csv").open(newline="") as stream:
+            assert float(next(csv.DictReader(stream))["validation_mae"]) < 800
+
+
+def test_a_regression_that_knows_the_values_keeps_its_layer_and_their_scale(call: Convolve, made: Path) -> None:
+    given, net, _, _ = TASKS["regress"]
+    assert call("train", given, "--net", f"nets.py:{net}", *LONG, "--out", "first", "--quiet").returncode == 0
+    done = call("train", given, "--from", "first", "--epochs", "1", "--rate", "1e-5", "--out", "second")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "first knows these values and keeps its last layer" in done.stdout
+    reached = [json.loads((made / run / "results.json").read_text())["test"]["mae"] for run in ("first", "second")]
+    assert reached[1] == pytest.approx(reached[0], rel=0.1)
+    (made / "values.csv").write_text((made / "values.csv").read_text().replace(".png,1", ".png,-9"))
+    done = call("train", given, "--from", "first", "--epochs", "1", "--out", "third")
+    assert "first gets a new last layer, dense1, which learns alone" in done.stdout
+
+
+def test_a_segmentation_from_another_goes_on_bit_for_bit(
+    call: Convolve, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learnt, last, classes = STARTS["two"]
+    start(made, "start.safetensors", body(*last), learnt, classes)
+    options = ("set", "--from", "start.safetensors", "--epochs", "4", "--head-epochs", "2", "--save-every", "0")
+    stopped_and_resumed(call, made, monkeypatch, options, 3)
+
+
+def test_what_is_no_start_for_a_task(call: Convolve, made: Path) -> None:
+    for name, given, options, sentence in (
+        ("classes", "set", (), "gives (4,) for a sample; to segment begins from a net that gives something for each"),
+        (
+            "classes",
+            "set/flat",
+            ("--task", "autoencode"),
+            "gives (4,) for a sample; to autoencode begins from a net that",
+        ),
+        ("masks", "labels.csv", (), "gives (8, 8, 3) for a sample; to labels begins from a net that gives one row"),
+    ):
+        learnt, last, classes = STARTS[name]
+        start(made, "start.safetensors", body(*last), learnt, classes)
+        done = call("train", given, "--from", "start.safetensors", *options, "--quiet")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"--from start.safetensors: {sentence}" in done.stderr

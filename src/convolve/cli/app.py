@@ -186,8 +186,8 @@ def train(**options: Any) -> None:
     results.json and a checkpoint to resume from. The model is that of the best epoch, by training images that were held
     out for that (validation); last.safetensors is that of the last one. Ctrl-C keeps the last checkpoint.
 
-    With --from, a trained model gets a last layer for the classes of DATA, which learns alone at first; then all layers
-    do, the first ones at a tenth of the last one's rate.
+    With --from, a trained model gets a last layer for the classes (labels, values, masks) of DATA, which learns alone
+    at first; then all layers do, the first ones at a tenth of the last one's rate.
     """
     if options["resume"] and options["out"] is None:
         raise click.UsageError("--resume goes on with the run of a folder: name it by --out DIR.")

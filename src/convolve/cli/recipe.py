@@ -14,12 +14,9 @@ import numpy as np
 
 from convolve import zoo
 from convolve.augment import Augmentation, restore
-from convolve.cli.find import ONNX, find_model
 from convolve.cli.output import meant
 from convolve.errors import ConvolveError, FileError
 from convolve.layers import Layer, Normalize
-from convolve.model import Model, from_onnx
-from convolve.onnx.reading import PRODUCER, read
 from convolve.training.optim import AdamW
 from convolve.training.schedule import OneCycle, Schedule
 
@@ -154,68 +151,6 @@ def augmentations(text: str) -> tuple[Augmentation, ...]:
                 f"{', '.join(known)}; with numbers of your own as JSON, as a run's config.json has it"
             )
     return tuple(known[name]() for name in names)
-
-
-def image_size(path: str) -> tuple[int, int] | None:
-    """Height and width of the images that the net of an ONNX file takes; None where it takes any."""
-    port = from_onnx(path).channels_last().network.ports[0]
-    sizes = port.shape[1:3]
-    return sizes if len(port.shape) == 4 and all(isinstance(n, int) for n in sizes) else None  # type: ignore[return-value]
-
-
-def started(
-    path: str, x: np.ndarray, classes: tuple[str, ...], seed: int, threads: int | None
-) -> tuple[Model, str | None]:
-    """A trained model as a start for samples as `x` holds them, and the path of its new last layer.
-
-    Where it knows the very same classes it keeps its own, and there is no path.
-
-    Raises:
-        ConvolveError: the model takes other samples, or its last layer cannot be exchanged.
-    """
-    found = find_model(path, threads, images=True)
-    if found.name.endswith(ONNX):
-        return onnx_net(path, x, classes, seed, threads, "--from")
-    model, shape = found.model, x.shape[1:]
-    if model.input_shape != shape:
-        raise ConvolveError(
-            f"--from {path}: takes samples of shape {model.input_shape}. Received: {shape}. Files of a folder are "
-            "brought to the model's size; grey and colour remain what they are"
-        )
-    if found.trained_on is not None and found.trained_on != str(x.dtype):
-        raise ConvolveError(
-            f"--from {path}: was trained on values of type {found.trained_on}, and scales these. Received: {x.dtype}"
-        )
-    head = None
-    if model.classes != classes:
-        head = model.replace_head(classes, seed)
-    return model, head
-
-
-def onnx_net(
-    path: str, x: np.ndarray, classes: tuple[str, ...], seed: int, threads: int | None, option: str = "--net"
-) -> tuple[Model, str | None]:
-    """The net of an ONNX file, for images as `x` holds them, and its new head, where it knows other classes.
-
-    uint8 is brought to the scale of ImageNet's nets, each channel by its own; floats are taken as they are, and so is
-    everything by nets that convolve exported, which do that themselves.
-
-    Raises:
-        ConvolveError: the net takes other images, or its last layer cannot be exchanged.
-    """
-    model = from_onnx(path, threads=threads).channels_last()
-    port, shape = model.network.ports[0], x.shape[1:]
-    if len(port.shape) != 4 or any(isinstance(n, int) and n != m for n, m in zip(port.shape[1:], shape, strict=True)):
-        raise ConvolveError(
-            f"{option} {path}: takes {port}, the images are {shape}; give a folder of images, or others"
-        )
-    head = None
-    if model.classes != classes:
-        head = model.replace_head(classes, seed)
-    scaled = read(path).producer == PRODUCER or port.dtype == "uint8" or x.dtype != np.uint8
-    first: tuple[Layer, ...] = () if scaled else (zoo.IMAGENET if shape[-1] == 3 else zoo.BYTES,)
-    made = model.behind(*first, input_shape=shape)
-    return made, f"net.{head}" if head and first else head
 
 
 _FAULTS = (

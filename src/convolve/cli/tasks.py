@@ -29,7 +29,7 @@ from convolve.cli.output import count
 from convolve.cli.recipe import RECIPE, scaling
 from convolve.data.dataset import Dataset, Task
 from convolve.errors import ConvolveError, DataError
-from convolve.layers import Layer, Normalize, Sequential
+from convolve.layers import Layer, Normalize
 from convolve.source import Rows, rows
 from convolve.training.losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError, balanced
 
@@ -171,11 +171,9 @@ def zoo_net(name: str, task: Task, x: np.ndarray, classes: int) -> Layer:
     return entry.make(classes=outputs, normalize=scaling(entry, x), **places)
 
 
-def scaled(net: Layer, task: Task, y: np.ndarray) -> Layer:
-    """The net with values of a regression brought back to their own scale: behind it, y = x * deviation + mean."""
-    if task != "regress":
-        return net
+def scale_of(y: np.ndarray) -> Normalize:
+    """What brings the values of a regression, learnt at mean 0 and deviation 1, to their own: x * deviation + mean."""
     values = np.asarray(y, np.float64)
     deviation = np.where(values.std(0) > 0, values.std(0), 1.0)
     mean, std = (-values.mean(0) / deviation).tolist(), (1 / deviation).tolist()
-    return Sequential(net, Normalize(tuple(mean), tuple(std), name="scale"))
+    return Normalize(tuple(mean), tuple(std), name="scale")

@@ -26,10 +26,11 @@ from convolve.cli.look import watched
 from convolve.cli.output import Output, count, duration, percent
 from convolve.cli.progress import Display
 from convolve.cli.rates import find_rate
-from convolve.cli.recipe import BASELINE, RECIPE, augmentations, chosen_net, image_size, onnx_net, started, zoo_net
+from convolve.cli.recipe import BASELINE, RECIPE, augmentations, chosen_net, zoo_net
 from convolve.cli.report import report
 from convolve.cli.run import METRICS, MODEL, REPORT, Checkpoint, Reached, Run, check_free, slug
 from convolve.cli.scores import KINDS, Scores, measured, shown, spoken, told
+from convolve.cli.start import KEPT, image_size, started
 from convolve.data import is_files
 from convolve.data.dataset import Dataset, Task, held_out
 from convolve.errors import ConvolveError, DataError, DivergenceError, FileError, ShapeError
@@ -138,9 +139,26 @@ class Parts:
     @property
     def sample(self) -> np.ndarray:
         """What there is to learn from, as an array: of a source that memory does not hold, some of all classes."""
-        if isinstance(self.x, np.ndarray):
-            return self.x
-        return self.x.batch(np.unique(np.linspace(0, len(self.x) - 1, SAMPLE).astype(np.intp)))
+        return self.x if isinstance(self.x, np.ndarray) else self.x.batch(self._sampled)
+
+    @property
+    def sample_targets(self) -> Any:
+        """What is to be learnt of `sample`."""
+        return self.y if isinstance(self.x, np.ndarray) else self.y[self._sampled]
+
+    @property
+    def _sampled(self) -> np.ndarray:
+        return np.unique(np.linspace(0, len(self.x) - 1, SAMPLE).astype(np.intp))
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """What the values of an output are called; None where samples are given back."""
+        return None if self.task == "autoencode" else self.classes
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """What a net has to give for a sample."""
+        return tasks.output_shape(self.task, self.input_shape, len(self.classes))
 
 
 def train(options: Options) -> None:
@@ -173,7 +191,7 @@ def train(options: Options) -> None:
         _check_same(old.config, config)
     model, head = _model(parts, settings, options.threads)
     if old is None:
-        settings = _with_head(settings, head, _given(options).keys(), output)
+        settings = _with_head(settings, parts.task, head, _given(options).keys(), output)
         config["settings"] = asdict(settings)
     title = f"{slug(dataset.name)}-{slug(_called(settings))}"
     phases = _phases(model, settings, head, len(parts.x))
@@ -267,12 +285,12 @@ def _settings(options: Options, dataset: Dataset, parts: Parts, output: Output) 
     return settings
 
 
-def _with_head(settings: Settings, head: str | None, given: Set[str], output: Output) -> Settings:
+def _with_head(settings: Settings, task: Task, head: str | None, given: Set[str], output: Output) -> Settings:
     """The epochs in which a new head learns alone, unless they were given: one in five, and never all."""
     if settings.start is None:
         return settings
     if head is None:
-        output.say(f"{settings.start} knows these very classes and keeps its last layer")
+        output.say(f"{settings.start} {KEPT[task]} and keeps its last layer")
         return replace(settings, head_epochs=0)
     asked = settings.head_epochs if "head_epochs" in given else settings.epochs // RECIPE.head_part or 1
     alone = min(asked, settings.epochs - 1)
@@ -332,30 +350,26 @@ def _model(parts: Parts, settings: Settings, threads: int | None) -> tuple[Model
     Raises:
         ShapeError: it does not suit the images or the classes.
     """
+    onnx = settings.net if settings.net.endswith(ONNX) else None
+    if trained := settings.start or onnx:
+        option = "--from" if settings.start else "--net"
+        samples = parts.sample, parts.sample_targets
+        return started(trained, option, parts.task, *samples, parts.names, parts.output_shape, settings.seed, threads)
     classes = len(parts.classes)
-    if settings.start is not None and parts.task != "classify":
-        raise ConvolveError(f"--from makes a model for other classes; to {parts.task} begins from a net: leave it out")
-    if settings.start is not None:
-        return started(settings.start, parts.sample, parts.classes, settings.seed, threads)
-    if settings.net.endswith(ONNX) and parts.task == "classify":
-        return onnx_net(settings.net, parts.sample, parts.classes, settings.seed, threads)
     if settings.net in zoo.NETS:
         net = tasks.zoo_net(settings.net, parts.task, parts.sample, classes)
     else:
         net = chosen_net(settings.net, parts.sample, classes)
-    net = tasks.scaled(net, parts.task, parts.y)
-    names = None if parts.task == "autoencode" else parts.classes
-    model = Model(net, parts.input_shape, settings.seed, threads, classes=names)
-    wanted = tasks.output_shape(parts.task, parts.input_shape, classes)
-    if model.output_shape != wanted:
+    model = Model(net, parts.input_shape, settings.seed, threads, classes=parts.names)
+    if model.output_shape != parts.output_shape:
         advice = {
             "segment": f"a value a class for each place: end it in Conv({classes}, 1), or take unet",
             "autoencode": "the shape of a sample",
         }.get(parts.task, f"a value a class: end it in Dense({classes})")
         raise ShapeError(
-            f"--net {settings.net}: its output has shape {model.output_shape}; expected {wanted}, {advice}"
+            f"--net {settings.net}: its output has shape {model.output_shape}; expected {parts.output_shape}, {advice}"
         )
-    return model, None
+    return (model.before(tasks.scale_of(parts.y)) if parts.task == "regress" else model), None
 
 
 def _phases(model: Model, settings: Settings, head: str | None, samples: int) -> list[Phase]:

@@ -12,7 +12,7 @@ from convolve.layers.base import Layer, Row
 from convolve.layers.convolution import Conv, Dense
 from convolve.layers.imported import Imported
 from convolve.layers.imported.head import with_head
-from convolve.layers.norms import Dropout
+from convolve.layers.norms import Dropout, Normalize
 from convolve.layers.pooling import AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool
 from convolve.layers.shaping import Flatten
 
@@ -23,7 +23,8 @@ AFTER = (ReLU, Dropout, AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool, 
 def headed(net: Layer, rows: Sequence[Row], classes: int) -> tuple[Layer, frozenset[str]]:
     """The net whose last layer with a weight makes a value for each of `classes`, and that layer's path.
 
-    A softmax behind it is left out. A bias that is a layer of its own has a path, too.
+    A softmax behind it is left out, and so is a Normalize, the scale of old values. A bias that is a layer of its own
+    has a path, too.
 
     Args:
         net: the net.
@@ -38,7 +39,7 @@ def headed(net: Layer, rows: Sequence[Row], classes: int) -> tuple[Layer, frozen
     inner = {row.path.rpartition(".")[0] for row in rows}
     leaves = [row for row in rows if row.path not in inner]
     ends: list[Layer] = []
-    while leaves and isinstance(leaves[-1].layer, (Softmax, Sigmoid)):
+    while leaves and isinstance(leaves[-1].layer, (Softmax, Sigmoid, Normalize)):
         ends.append(leaves.pop().layer)
     while leaves and isinstance(leaves[-1].layer, AFTER):
         leaves.pop()
