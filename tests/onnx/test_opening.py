@@ -115,6 +115,60 @@ def test_weights_of_the_same_sizes_share_a_program(monkeypatch: pytest.MonkeyPat
     assert recalled(made)
 
 
+VIEWED = {
+    "reshaped": [helper.make_node("Reshape", ["w", "to"], ["v"])],
+    "turned": [helper.make_node("Transpose", ["w"], ["t"]), helper.make_node("Reshape", ["t", "turned"], ["v"])],
+    "cut": [
+        helper.make_node("Cast", ["w"], ["c"], to=TensorProto.FLOAT),
+        helper.make_node("Identity", ["c"], ["i"]),
+        helper.make_node("Unsqueeze", ["i", "first"], ["u"]),
+        helper.make_node("Squeeze", ["u", "first"], ["s"]),
+        helper.make_node("Slice", ["s", "first", "end", "last"], ["v"]),
+    ],
+}
+"""Ways from a constant (600, 480) to a weight of some columns."""
+
+
+def viewed(way: str, scale: float) -> ModelProto:
+    """A product with a weight that is another constant seen in another way."""
+    large = np.random.default_rng(0).standard_normal((600, 480)).astype(np.float32) * scale
+    arrays: dict[str, np.ndarray] = {"w": large}
+    for name, value in {"to": [600, -1], "turned": [480, 600], "first": [0], "end": [240], "last": [1]}.items():
+        arrays[name] = np.array(value, np.int64)
+    rows, columns = {"turned": (480, 600), "cut": (600, 240)}.get(way, (600, 480))
+    values = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, rows]),
+        helper.make_tensor_value_info("out", TensorProto.FLOAT, [2, columns]),
+    ]
+    nodes = [*VIEWED[way], helper.make_node("MatMul", ["x", "v"], ["out"], "dense")]
+    initial = [numpy_helper.from_array(a, name) for name, a in arrays.items()]
+    graph = helper.make_graph(nodes, "net", values[:1], values[1:], initial)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+
+
+@pytest.mark.parametrize("way", VIEWED)
+def test_a_weight_seen_in_another_way_is_found_where_the_file_has_it(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (viewed(way, scale).SerializeToString() for scale in (1.0, 2.0))
+    x = data((2, 480 if way == "turned" else 600))
+    from_onnx(first).predict(x)
+    made = from_onnx(second)
+    np.testing.assert_array_equal(made.predict(x), afresh(second, x, monkeypatch))
+    assert recalled(made)
+    assert made.to_bytes() == from_onnx(second).to_bytes()
+    assert str(made.summary()) == str(from_onnx(first).summary())
+    assert not recalled(made)
+
+
+def test_what_is_computed_of_a_large_constant_is_read_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of its elements nothing is in the digest."""
+    monkeypatch.setitem(VIEWED, "added", [helper.make_node("Add", ["w", "w"], ["v"])])
+    for scale in (1.0, 2.0):
+        source = viewed("added", scale).SerializeToString()
+        made = from_onnx(source)
+        np.testing.assert_array_equal(made.predict(data((2, 600))), afresh(source, data((2, 600)), monkeypatch))
+        assert not recalled(made)
+
+
 @pytest.mark.parametrize("change", [{"bias": 1.0}, {"stride": 2}, {"size": "h"}], ids=str)
 def test_another_net_is_read(change: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
     from_onnx(model().SerializeToString()).predict(data())

@@ -7,13 +7,12 @@ of its large weights (`sketch`), the input's shape, this package's files, the ke
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
 from hashlib import sha256
-from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,8 +30,10 @@ if TYPE_CHECKING:
     from convolve.onnx.reading import Reading
 
 Classes = tuple[str, ...] | None
+MADE = ""
+"""The constant of what follows from a file's; no node can read one of this name."""
 MOST_MADE = 1 << 18
-"""Elements of arrays that are kept with what is known of a net."""
+"""Elements of it that are kept with what is known of a net."""
 
 
 def opened(
@@ -75,14 +76,14 @@ class Known:
             return None
         text, _, rest = entry.partition(b"\n")
         told = json.loads(text)
-        made = _cut(np.frombuffer(rest, np.float32), told["made"])
-        arrays = Arrays(self._sketch.arrays | made, told["origins"], self._pages)
+        pieces = {key: Piece(**piece) for key, piece in told["pieces"].items()}
+        arrays = Arrays(self._sketch.arrays | {MADE: np.frombuffer(rest, np.float32)}, pieces, self._pages)
         ports = tuple(Port(**(port | {"shape": tuple(port["shape"])})) for port in told["ports"])
         layouts = {key: (tuple(shape), panels) for key, (shape, panels) in told["layouts"].items()}
         outline = Outline(ports, layouts, told["types"])
         bound = None if self._shape is None else tuple(self._shape)
-        structure = self._sketch.structure
-        network = Network.outlined(outline, lambda: _net(structure), bound, threads, arrays)
+        structure, large = self._sketch.structure, self._sketch.large
+        network = Network.outlined(outline, lambda: _net(structure, large), bound, threads, arrays)
         network.memory = self._programs()
         return network, None if told["classes"] is None else tuple(told["classes"])
 
@@ -91,50 +92,74 @@ class Known:
 
         Arrays that follow from the file's constants go with it, as long as they are few.
         """
-        sketch, outline = self._sketch, network.outline
-        origins = {key: origin for origin, key in network.origins.items()}
-        if outline.layouts.keys() != origins.keys() or found.constants.seen & sketch.large:
-            return
-        names = {origin.name: None for origin in origins.values() if origin.name not in sketch.arrays}
-        made = {name: found.constants.weight(name) for name in names}
-        if sum(array.size for array in made.values()) > MOST_MADE:
+        sketch, outline, constants = self._sketch, network.outline, found.constants
+        pieces, made = dict[str, Piece](), list[np.ndarray]()
+        for origin, key in network.origins.items():
+            whole = constants.weight(origin.name)
+            array = origin.layout.turned(whole)
+            name, first = constants.place(array, whole, origin.name)
+            if name in sketch.arrays and np.may_share_memory(array, whole):
+                pieces[key] = Piece.of(array, name, first)
+            else:
+                constants.see(origin.name)
+                pieces[key] = Piece.of(np.ascontiguousarray(array), MADE, sum(a.size for a in made))
+                made.append(array)
+        few = sum(array.size for array in made) <= MOST_MADE
+        if outline.layouts.keys() != pieces.keys() or constants.seen & sketch.large or not few:
             return
         told = {
             "ports": [asdict(port) for port in outline.ports],
             "layouts": outline.layouts,
             "types": dict(outline.types),
             "classes": found.classes,
-            "origins": {key: _where(origin) for key, origin in origins.items()},
-            "made": {name: array.size for name, array in made.items()},
+            "pieces": {key: asdict(piece) for key, piece in pieces.items()},
         }
-        parts = [json.dumps(told).encode(), b"\n", *(array.tobytes() for array in made.values())]
-        _write(f"{self._name}.net", b"".join(parts))
+        elements = b"".join(array.tobytes() for array in made)
+        _write(f"{self._name}.net", json.dumps(told).encode() + b"\n" + elements)
         network.memory = self._programs()
 
     def _programs(self) -> Programs:
         return Programs(self._name)
 
 
+@dataclass(frozen=True)
+class Piece:
+    """Where the elements of an array lie in a constant: from which on, how many and how far from each other."""
+
+    name: str
+    first: int
+    shape: Sequence[int]
+    strides: Sequence[int]
+
+    @classmethod
+    def of(cls, array: np.ndarray, name: str, first: int) -> Piece:
+        """That of an array whose first element is this one of a constant."""
+        return cls(name, first, array.shape, [n // array.itemsize for n in array.strides])
+
+    def view(self, flat: np.ndarray) -> np.ndarray:
+        """The array again, a view of the constant's elements, and of none beside them."""
+        size = flat.itemsize
+        return np.ndarray(self.shape, flat.dtype, flat, self.first * size, [n * size for n in self.strides])
+
+
 class Arrays(Mapping[str, np.ndarray]):
     """The arrays of a network, views of a file's: their elements in the network's order."""
 
-    def __init__(
-        self, sources: Mapping[str, np.ndarray], origins: Mapping[str, tuple[str, list[int], list[int]]], pages: Pages
-    ) -> None:
-        self._sources, self._origins, self._pages = sources, origins, pages
+    def __init__(self, sources: Mapping[str, np.ndarray], pieces: Mapping[str, Piece], pages: Pages) -> None:
+        self._sources, self._pieces, self._pages = sources, pieces, pages
 
     def __getitem__(self, key: str) -> np.ndarray:
-        name, parts, axes = self._origins[key]
-        source = self._sources[name]
+        piece = self._pieces[key]
+        found = piece.view(self._sources[piece.name])
         self._pages.release()
-        self._pages.note(source.nbytes)
-        return source.reshape(parts).transpose(axes)
+        self._pages.note(found.nbytes)
+        return found
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._origins)
+        return iter(self._pieces)
 
     def __len__(self) -> int:
-        return len(self._origins)
+        return len(self._pieces)
 
 
 class Programs:
@@ -166,21 +191,10 @@ def _write(name: str, content: bytes) -> None:
     disk.write(name, name.encode() + b"\n" + content)
 
 
-def _cut(flat: np.ndarray, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """Arrays that lie behind one another."""
-    ends = list(accumulate(sizes.values()))
-    return {name: flat[end - size : end] for (name, size), end in zip(sizes.items(), ends, strict=True)}
-
-
-def _where(origin: Any) -> tuple[str, list[int], list[int]]:
-    """Which of the file's arrays an array is, how its dimensions are cut, and the order of the parts."""
-    return origin.name, [n for part in origin.layout.parts for n in part], list(origin.layout.axes)
-
-
-def _net(structure: bytes) -> Layer:
+def _net(structure: bytes, hollow: frozenset[str]) -> Layer:
     from convolve.onnx.reading import read
 
-    return read(structure).net
+    return read(structure, hollow).net
 
 
 def _digest(*parts: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,6 +40,8 @@ LIKELY: dict[str, tuple[int, ...]] = dict.fromkeys((*PREPARING, "MatMul"), (0, 1
 """Inputs that are weights if they have more than one element."""
 
 FLOAT, INT, STRING, TENSOR, GRAPH, FLOATS, INTS, STRINGS = range(1, 9)
+SIZES = ("Shape", "Size")
+"""Operators for which the elements of their input are nothing."""
 GRAPHS = 10
 """Types of attributes, by AttributeProto.AttributeType."""
 MOST_FOLDED = 1 << 28
@@ -51,10 +53,11 @@ MOST_WORK = 1 << 30
 class Constants:
     """A file's constants by name. Those of the file are read when somebody wants their elements."""
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, source: Source, hollow: Collection[str]) -> None:
+        self._source, self._hollow = source, hollow
         self._tensors = {t.name: t for t in source.model.graph.initializer}
         self._made: dict[str, np.ndarray] = {}
+        self._places: dict[str, tuple[str, int]] = {}
         self.seen: set[str] = set()
         """Names of those of the file whose elements the net depends on."""
         self._left, self._work = MOST_FOLDED, MOST_WORK
@@ -63,13 +66,24 @@ class Constants:
         return name in self._made or name in self._tensors
 
     def __getitem__(self, name: str) -> np.ndarray:
-        self.seen.add(name)
+        self.see(name)
         return self.weight(name)
+
+    def see(self, name: str) -> None:
+        """Note that the net depends on the elements of one."""
+        self.seen.add(self._places.get(name, (name, 0))[0])
+
+    def place(self, view: np.ndarray, whole: np.ndarray, name: str) -> tuple[str, int]:
+        """Where a view of one of this name begins: in which constant, and at which element."""
+        source, first = self._places.get(name, (name, 0))
+        return source, first + (view.ctypes.data - whole.ctypes.data) // view.itemsize
 
     def weight(self, name: str) -> np.ndarray:
         """One of which the net depends on the shape alone."""
         if name in self._made:
             return self._made[name]
+        if name in self._hollow:
+            return np.broadcast_to(np.float32(0), self.shape(name))
         return _plain(name, self._source.array(self._tensors[name]))
 
     def release(self) -> None:
@@ -82,6 +96,16 @@ class Constants:
         if self._left < 0:
             raise FileError(f"{name}: what follows from its constants has more than {MOST_FOLDED:,} elements")
         self._made[name] = array
+
+    def follow(self, name: str, array: np.ndarray, node: Node, operands: Mapping[str, np.ndarray]) -> None:
+        """Enter what follows from others: a view of one of them, or elements that depend on theirs."""
+        viewed = next((of for of, x in operands.items() if np.may_share_memory(array, x)), None)
+        if viewed is not None:
+            self._places[name] = self.place(array, operands[viewed], viewed)
+        for of in operands:
+            if of != viewed and node.op not in SIZES:
+                self.see(of)
+        self[name] = array
 
     def spend(self, elements: int) -> None:
         """Count work with constants, of which a file may ask for so much."""
@@ -144,26 +168,26 @@ class Reading:
         return Kept(self.constants, made.origins)
 
 
-def read(source: str | Path | bytes) -> Reading:
-    """The net of an ONNX file, or of its bytes.
+def read(source: str | Path | bytes, hollow: Collection[str] = ()) -> Reading:
+    """The net of an ONNX file, or of its bytes; constants that are `hollow` may lack their elements.
 
     Raises:
         FileError: the file cannot be read, is damaged, or has operators that are not known; these are listed.
     """
     with named_after(source):
-        return _Reader(parse(source)).reading()
+        return _Reader(parse(source), hollow).reading()
 
 
 class _Reader:
     """One file on its way to a net."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, hollow: Collection[str]) -> None:
         model = source.model
         self.source, self.graph = source, model.graph
         self.opset = opset_of(model)
         self.producer = str(model.producer_name)
         self.metadata = {p.key: p.value for p in model.metadata_props}
-        self.constants = Constants(source)
+        self.constants = Constants(source, hollow)
 
     def reading(self) -> Reading:
         inputs = tuple(port_of(v) for v in self.graph.input if v.name not in self.constants)
@@ -217,16 +241,17 @@ class _Reader:
         for node in nodes:
             known = all(name in self.constants for name in node.inputs if name)
             if node.op in FOLDS and known and any(node.outputs):
-                operands = [self.constants[name] if name else None for name in node.inputs]
-                self.constants.spend(1000 if node.op in VIEWS else sum(x.size for x in operands if x is not None))
+                operands = {name: self.constants.weight(name) for name in node.inputs if name}
+                elements = sum(operands[name].size for name in node.inputs if name)
+                self.constants.spend(1000 if node.op in VIEWS else elements)
                 try:
-                    made = fold(node, operands)
+                    made = fold(node, [operands.get(name) for name in node.inputs])
                 except ConvolveError as error:
                     raise FileError(f"{node.name or node.outputs[0]}: {node.op}: {error}") from None
                 for name, array in zip(node.outputs, made, strict=False):
                     if name in self.constants:
                         raise FileError(f"the name {name!r} stands for two values")
-                    self.constants[name] = array
+                    self.constants.follow(name, array, node, operands)
             else:
                 kept.append(node)
         return kept
@@ -260,7 +285,7 @@ def _fixed(nodes: Sequence[Node]) -> set[str]:
     for node in reversed(nodes):
         known = HANDLERS[node.op].known if node.op in HANDLERS else range(len(node.inputs))
         wanted.update(node.inputs[i] for i in known if i < len(node.inputs))
-        if wanted.intersection(node.outputs) and node.op in FOLDS and node.op not in ("Shape", "Size"):
+        if wanted.intersection(node.outputs) and node.op in FOLDS and node.op not in SIZES:
             wanted.update(node.inputs)
     return wanted
 

@@ -156,7 +156,7 @@ def _cast(node: Node, x: Array, like: Array | None = None) -> Array:
     to = node.word("to", "float32") if like is None else str(like.dtype)
     if to not in DTYPES:
         raise ShapeError(f"casts to {to}; known are {', '.join(DTYPES)}")
-    return x.astype(to)
+    return x.astype(to, copy=False)
 
 
 @folds("Shape")
