@@ -125,8 +125,8 @@ NETS: dict[str, Callable[[Path], Model]] = {
 def epochs(layer: str, weight: np.ndarray, shape: tuple[int, ...]) -> Watched:
     """A training of two epochs, as `convolve train --look` notes it."""
     pictures = np.zeros((1, *(min(n, 48) for n in shape[-3:])), np.float32)
-    moments = [Moment({"loss": 2.0 - k, "validation_loss": 2.5 - k}, weight, pictures, ((0, 1),)) for k in range(2)]
-    return Watched(layer, moments, [(0.5, 2.0), (1.5, 1.0)])
+    moments = [Moment({"loss": 2.0 - k, "validation_loss": 2.5 - k}, weight, pictures, ("0, not 1",)) for k in range(2)]
+    return Watched(layer, (), moments, [(0.5, 2.0), (1.5, 1.0)])
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -136,6 +136,11 @@ def test_a_task_from_data_to_folder(call: Convolve, made: Path, task: str) -> No
     assert wanted.get("r2", 1) > 0.5
     page = (made / "run" / "report.html").read_text()
     assert all(words in page for words in ("Curves", "Worst mistakes", "The net", "How it was made"))
+    beside = {"segment": ("wanted", "given"), "autoencode": ("given back",)}.get(task, ())
+    assert page.count("<img") % (1 + len(beside)) == 0
+    assert all(
+        page.count(f"<figcaption>{words}</figcaption>") * (1 + len(beside)) == page.count("<img") for words in beside
+    )
 
     evaluated = json.loads(call("evaluate", "run", given, "--json").stdout)
     assert evaluated["task"] == task
@@ -212,7 +217,6 @@ def test_what_does_not_suit_a_task(call: Convolve, made: Path) -> None:
         (("values.csv", "--net", "nets.py:one", "--balanced"), "--task regress has no classes"),
         (("values.csv", "--net", "nets.py:one", "--label-smoothing", "0.1"), "--task regress has no classes"),
         (("values.csv", "--task", "segment"), "a table has no masks"),
-        (("values.csv", "--look"), "--look shows who is taken for whom"),
         (("values.csv", "--from", "x.safetensors"), "no such file"),
         (("few.npz", "--task", "segment"), "expected a class for each place"),
     ):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from convolve import storage
 from convolve.cli.find import ONNX, Found, data_for, find_model, find_net
 from convolve.cli.output import Output
 from convolve.cli.run import CONFIG, FILTERS, METRICS, MODEL, Run
+from convolve.cli.scores import ClassScores, Scores
 from convolve.data import names as data_names
 from convolve.data.images import SUFFIXES as IMAGES
 from convolve.data.images import probe
@@ -29,7 +31,7 @@ from convolve.model import Model
 from convolve.page.opening import open_page, page_beside, write_page
 from convolve.page.subject import Subject, said_of_sizes, subject
 from convolve.page.upload import read_sample
-from convolve.page.watch import FILE, Moment, Watch, Watched
+from convolve.page.watch import FILE, NOTHING, Mistaken, Moment, Watch, Watched
 from convolve.source import Rows, batch
 from convolve.training.fit import Callback
 
@@ -85,6 +87,7 @@ def _subject(found: Found, data: str | None, output: Output) -> Subject:
         other_title=beside,
         rate=found.rate,
         note=note,
+        task=found.task,
     )
 
 
@@ -144,32 +147,51 @@ def _training(path: Path) -> Watched | None:
         return None
     with (path / METRICS).open(encoding="utf-8", newline="") as file:
         rows = [{name: float(value or "nan") for name, value in row.items()} for row in csv.DictReader(file)]
-    nothing = np.zeros((0, 1), np.float32)
     layer, kept = None, {}
     for file_of in sorted((path / FILTERS).glob("*.safetensors")):
         tensors, header = storage.load(file_of)
         for name, weight in tensors.items():
             layer, kept[header.get("epoch")] = name.rpartition(".")[0], weight
-    moments = [Moment(row, kept.get(epoch, nothing), nothing, ()) for epoch, row in enumerate(rows, 1)]
-    return Watched(layer, moments)
+    moments = [Moment(row, kept.get(epoch, NOTHING), NOTHING, ()) for epoch, row in enumerate(rows, 1)]
+    return Watched(layer, moments=moments)
 
 
 @contextmanager
 def watched(
-    run: Run, model: Model, x: Rows, y: np.ndarray, looked: bool, output: Output
+    run: Run, model: Model, scores: Callable[[], Scores], x: Rows, y: Any, looked: bool, output: Output
 ) -> Iterator[tuple[Callback, ...]]:
     """The page while a model is trained, if it is `looked` at, and what training has to call for it.
 
-    x and y are what mistakes are looked for among: the validation images.
+    x and y are what mistakes are looked for among, the validation images; `scores` are new ones of the task.
     """
     if not looked:
         yield ()
         return
+    empty = scores()
     shown_x, shown_y = batch(x, 0, MOST), np.asarray(y[:MOST])
-    watch = Watch(model.network, shown_x, shown_y, run.folder / FILE)
+    worst = partial(worst_of, scores, model, shown_x, shown_y)
+    watch = Watch(model.network, shown_x, worst, run.folder / FILE, empty.shows)
     if (run.folder / FILE).is_file():
         watch.watched.moments.extend(Watched.load(run.folder / FILE).moments[: run.saved])
-    source = "validation images"
-    shown = subject(model.network, run.folder.name, model.classes, shown_x, shown_y, source, watched=watch.watched)
+    shown = subject(
+        model.network,
+        run.folder.name,
+        model.classes,
+        shown_x,
+        shown_y if isinstance(empty, ClassScores) else None,
+        "validation images",
+        watched=watch.watched,
+        task=run.config["data"]["task"],
+    )
     with page_beside(shown, said=output.say):
         yield (watch,)
+
+
+def worst_of(
+    scores: Callable[[], Scores], model: Model, x: np.ndarray, y: np.ndarray, outputs: np.ndarray
+) -> list[Mistaken]:
+    """The samples that a model mistakes most, with what is seen beside them."""
+    found = scores()
+    found.check(model)
+    found.add(outputs, y, 0)
+    return [Mistaken(m.index, m.said, found.beside(*(part[m.index] for part in (x, outputs, y)))) for m in found.worst]

@@ -12,7 +12,6 @@ from PIL import Image
 
 from convolve.cli.output import duration, percent
 from convolve.cli.scores import ClassScores, Scores, shown, spoken
-from convolve.cli.scores.base import Mistake
 from convolve.view.curves import curves
 from convolve.view.svg import Markup, element
 from convolve.view.text import megabytes
@@ -40,7 +39,7 @@ def report(
     results: Mapping[str, Any],
     epochs: Sequence[Mapping[str, float]],
     scores: Scores,
-    pictures: Sequence[np.ndarray],
+    pictures: Sequence[Sequence[np.ndarray]],
     summary: str,
 ) -> str:
     """The page.
@@ -50,7 +49,7 @@ def report(
         results: as results.json holds them.
         epochs: metrics of each.
         scores: on the test part.
-        pictures: the samples of `scores.worst`, in this order.
+        pictures: the samples of `scores.worst`, in this order, each with what `scores.shows` beside it.
         summary: the net's layers, as text.
     """
     title = f"{config['settings']['net']} on {config['data']['name']}"
@@ -61,7 +60,7 @@ def report(
         Markup(curves(epochs, title)),
         *_told(scores),
         element("h2", {}, "Worst mistakes"),
-        _mistakes(scores.worst, pictures),
+        _mistakes(scores, pictures),
         element("h2", {}, "The net"),
         element("pre", {}, summary),
         element("h2", {}, "How it was made"),
@@ -151,14 +150,17 @@ def _matrix(counts: np.ndarray, classes: Sequence[str]) -> Markup:
     return element("div", {"class": "scroll"}, table)
 
 
-def _mistakes(worst: Sequence[Mistake], pictures: Sequence[np.ndarray]) -> Markup:
-    if not worst:
+def _mistakes(scores: Scores, pictures: Sequence[Sequence[np.ndarray]]) -> Markup:
+    if not scores.worst:
         return element("p", {}, "There are none.")
     figures = []
-    for mistake, picture in zip(worst, pictures, strict=True):
+    for mistake, (sample, *beside) in zip(scores.worst, pictures, strict=True):
         name = mistake.name or f"test sample {mistake.index}"
+        shown = [_picture(sample, mistake.said)]
+        for words, picture in zip(scores.shows, beside, strict=True):
+            shown += [_picture(picture, f"{words}: {mistake.said}"), element("figcaption", {}, words)]
         caption = element("figcaption", {}, f"{mistake.said} ({name})")
-        figures.append(element("figure", {}, _joined([_picture(picture, mistake.said), caption])))
+        figures.append(element("figure", {}, _joined([*shown, caption])))
     return element("div", {"class": "mistakes"}, _joined(figures))
 
 

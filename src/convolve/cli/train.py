@@ -155,6 +155,10 @@ class Parts:
         """What the values of an output are called; None where samples are given back."""
         return None if self.task == "autoencode" else self.classes
 
+    def scores(self, files: Sequence[str] = ()) -> Scores:
+        """Of the task, before anything is counted."""
+        return KINDS[self.task](self.classes, files)
+
     @property
     def output_shape(self) -> tuple[int, ...]:
         """What a net has to give for a sample."""
@@ -181,8 +185,6 @@ def train(options: Options) -> None:
     task = old.config["data"]["task"] if old else options.task
     found = load_data(options.data, output, _size(options, old), options.strict, task=task)
     dataset, without_test = with_test_part(found)
-    if options.look and dataset.task != "classify":
-        raise ConvolveError(f"--look shows who is taken for whom; to {dataset.task} has no such mistakes: leave it out")
     parts = _parts(dataset, _seed(options, old))
     _say_found(output, dataset, parts, without_test)
     settings = _resumed(options, old) if old else _settings(options, dataset, parts, output)
@@ -211,7 +213,7 @@ def train(options: Options) -> None:
         if not settings.alone and settings.net != BASELINE:
             compared = _compared(model, checkpoint, parts, settings, options.threads, output)
         with (
-            watched(run, model, parts.x_validation, parts.y_validation, options.look, output) as watching,
+            watched(run, model, parts.scores, parts.x_validation, parts.y_validation, options.look, output) as watching,
             on_board(run.folder, run.steps, options.tensorboard) as noting,
         ):
             every = options.save_every
@@ -231,8 +233,7 @@ def train(options: Options) -> None:
             "cost": cost,
             "seconds": time.perf_counter() - began,
         }
-        worst = [mistake.index for mistake in scores.worst]
-        pictures = list(rows(parts.x_test, worst))
+        pictures = _pictures(model, parts, scores)
         run.finish(results, report(config, results, history.epochs, scores, pictures, str(model.summary())))
     _say_cost(output, cost, history)
     _say_reached(output, run, [compared, reached] if compared else [reached], scores, time.perf_counter() - began)
@@ -488,7 +489,17 @@ def _compared(
 
 def _scores(model: Model, parts: Parts, names: Sequence[str] = ()) -> Scores:
     """What a model makes of the test part."""
-    return measured(KINDS[parts.task](parts.classes, names), model, parts.x_test, parts.y_test)
+    return measured(parts.scores(names), model, parts.x_test, parts.y_test)
+
+
+def _pictures(model: Model, parts: Parts, scores: Scores) -> list[tuple[np.ndarray, ...]]:
+    """Each of the test samples that are worst, and what is seen beside it."""
+    worst = [mistake.index for mistake in scores.worst]
+    samples = rows(parts.x_test, worst)
+    if not worst or not scores.shows:
+        return [(sample,) for sample in samples]
+    found = zip(samples, model.predict(samples), parts.y_test[np.array(worst)], strict=True)
+    return [(sample, *scores.beside(sample, output, target)) for sample, output, target in found]
 
 
 def _reached(net: str, model: Model, history: History, scores: Scores) -> Reached:
@@ -585,8 +596,7 @@ def _fit(
     """Train to the end of the phase, as the settings say; the test part is not touched, the validation part watched."""
 
     def validate() -> dict[str, float]:
-        kind = KINDS[parts.task](parts.classes)
-        return measured(kind, model, parts.x_validation, parts.y_validation).metrics()
+        return measured(parts.scores(), model, parts.x_validation, parts.y_validation).metrics()
 
     with Display(output, settings.batch_size, tasks.COLUMNS[parts.task]) as display:
         fit(

@@ -56,3 +56,11 @@ def quantised(maps: np.ndarray, scale: float) -> np.ndarray:
     """
     grown = np.rint(maps * (127 / scale if scale else 0.0)) + 128
     return np.where(np.isfinite(grown), np.clip(np.nan_to_num(grown), 1, 255), 0).astype(np.uint8)
+
+
+def value_range(samples: np.ndarray) -> tuple[float, float]:
+    """The values that count as black and as white: those of bytes, or the least and the largest."""
+    if samples.dtype == np.uint8:
+        return 0.0, 255.0
+    low, high = float(samples.min()), float(samples.max())
+    return (low, high) if high > low else (low, low + 1.0)

@@ -132,19 +132,21 @@ class Session:
         return Message({"label": label} | self._answered(), arrays)
 
     def _answered(self) -> dict[str, Any]:
-        """The net's prediction: the most probable classes, or values."""
-        made = self._made()
-        if made.ndim != 1 or len(made) < 2:
+        """The net's prediction: the most probable classes, each label's probability, or values."""
+        made, task = self._made(), self.subject.task
+        if made.ndim != 1 or (task == "classify" and len(made) < 2):
             return {"answer": None, "shape": made.shape}
         shares = made
-        if not isinstance(self.subject.anatomy.forward.output.op, Softmax):
+        if task == "labels":
+            shares = np.exp(-np.logaddexp(0, -made))
+        elif task == "classify" and not isinstance(self.subject.anatomy.forward.output.op, Softmax):
             grown = np.exp(made - made.max())
             shares = grown / grown.sum()
         best = np.argsort(-shares, kind="stable")[:MOST_CLASSES]
         if len(made) <= MOST_CLASSES:
             best = np.arange(len(made))
         listed = [{"class": int(i), "name": self.subject.class_name(int(i)), "share": float(shares[i])} for i in best]
-        return {"answer": listed, "best": int(shares.argmax()), "shape": made.shape}
+        return {"answer": listed, "task": task, "best": int(shares.argmax()), "shape": made.shape}
 
     def _made(self) -> np.ndarray:
         """The net's output, as the trace has it, in float64."""
@@ -205,7 +207,8 @@ class Session:
         at = watched.progress
         stands = None if at is None else {"epoch": at.epoch, "epochs": at.epochs, "left": at.seconds_left}
         metrics = [moment.metrics for moment in watched.moments]
-        return Message({"epochs": metrics, "losses": watched.losses, "layer": watched.layer, "stands": stands})
+        kept = {"layer": watched.layer, "beside": watched.beside}
+        return Message({"epochs": metrics, "losses": watched.losses, "stands": stands} | kept)
 
     def _moment(self, message: Message) -> Message:
         """The first layer's filters after an epoch, and mistakes as pictures."""
@@ -214,8 +217,8 @@ class Session:
             raise DataError("no epoch is done yet")
         moment = moments[_whole(message.header, "epoch", 0, len(moments) - 1)]
         arrays = {"filters": moment.filters.astype(np.float32), "pictures": self._as_bytes(moment.pictures)}
-        names = [[self.subject.class_name(c) for c in pair] for pair in moment.mistakes]
-        return Message({"epoch": message.header.get("epoch", 0), "mistakes": names}, arrays)
+        arrays["beside"] = self._as_bytes(moment.beside)
+        return Message({"epoch": message.header.get("epoch", 0), "mistakes": moment.mistakes}, arrays)
 
     # layers
 

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from convolve.data.arrays import as_images, as_labels
+from convolve.data.dataset import Task
 from convolve.errors import ConvolveError, ShapeError
 from convolve.graph import Shape
 from convolve.network import Network
 from convolve.page.outline import Node, folds, nodes
+from convolve.page.pictures import value_range
 from convolve.page.study import Studies
 from convolve.page.watch import Watched
 from convolve.port import sample_shape
@@ -40,6 +42,8 @@ class Subject:
     beside: tuple[np.ndarray, ...] = ()
     """As many for each further input of the net."""
     labels: np.ndarray | None = None
+    task: Task = "classify"
+    """What the net has learnt to give."""
     source: str = ""
     """Where the samples are from, in words."""
     file: Path | None = None
@@ -90,7 +94,7 @@ class Subject:
     @cached_property
     def ranges(self) -> tuple[tuple[float, float], ...]:
         """The values of each input that count as black and as white: those of bytes, or the least and the largest."""
-        return tuple(_range(samples) for samples in self.given)
+        return tuple(value_range(samples) for samples in self.given)
 
     @cached_property
     def fields(self) -> tuple[dict[int, Field], ...]:
@@ -193,7 +197,7 @@ def subject(
         samples[0],
         tuple(samples[1:]),
         None if y is None else as_labels(np.atleast_1d(np.asarray(y)), count, 1 << 16),
-        source or ("" if arrays else MADE_UP),
+        source=source or ("" if arrays else MADE_UP),
         **{"note": said_of_sizes(left, network)} | more,
     )
 
@@ -229,10 +233,3 @@ def stand_in(shape: Shape, dtype: str = "float32") -> np.ndarray:
     tint = np.linspace(0, 1, shape[-1] + 1)[:-1]
     rings = np.cos(2 * np.pi * (3 * distance[..., None] + tint))
     return np.asarray(127.5 * (1 + rings), np.uint8)[None]
-
-
-def _range(samples: np.ndarray) -> tuple[float, float]:
-    if samples.dtype == np.uint8:
-        return 0.0, 255.0
-    low, high = float(samples.min()), float(samples.max())
-    return (low, high) if high > low else (low, low + 1.0)

@@ -76,6 +76,8 @@ class Scores(ABC):
     """What the net's outputs are trained against."""
     metric: ClassVar[str]
     """The metric by which runs are compared."""
+    shows: ClassVar[tuple[str, ...]] = ()
+    """What is seen beside a sample, in words."""
 
     @abstractmethod
     def add(self, output: NDArray[np.float64], target: NDArray[Any], first: int) -> None:
@@ -105,6 +107,10 @@ class Scores(ABC):
     def remember(self, mistakes: Iterable[Mistake]) -> None:
         """Keep the worst of these and of those so far."""
         self._worst = sorted([*self._worst, *mistakes], key=lambda m: -m.badness)[:MOST_MISTAKES]
+
+    def beside(self, sample: NDArray[Any], output: NDArray[Any], target: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        """The pictures that `shows` names, (*spatial, channels): in bytes, or in the sample's own range."""
+        return ()
 
     @property
     def loss(self) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.cli.output import percent, printable
-from convolve.cli.scores.base import Scores, Table
+from convolve.cli.scores.base import SHOWN, Mistake, Scores, Table, worst_of
 from convolve.metrics import f1_of
 from convolve.training.losses import Targets
 
@@ -40,9 +40,22 @@ class LabelScores(Scores):
         old = (self.right, self.there, self.said, self.alike)
         sums = (c.sum(0) + (o if o.size else 0) for c, o in zip(counts, old, strict=True))
         self.right, self.there, self.said, self.alike = sums
-        self.whole += int((taken == true).all(1).sum())
-        self.total_loss += float((np.logaddexp(0, -output) + (1 - target) * output).mean(1).sum())
+        right = (taken == true).all(1)
+        self.whole += int(right.sum())
+        losses = (np.logaddexp(0, -output) + (1 - target) * output).mean(1)
+        self.total_loss += float(losses.sum())
         self.samples += len(output)
+        wrong = np.flatnonzero(~right)
+        for i in wrong[worst_of(losses[wrong])].tolist():
+            said = f"{self._named(true[i])}, said to be {self._named(taken[i])}"
+            self.remember([Mistake(first + i, said, self._name(first + i), float(losses[i]))])
+
+    def _named(self, there: NDArray[np.bool_]) -> str:
+        """
+        >>> LabelScores(("cat", "dog"))._named(np.array([True, True])), LabelScores(("cat",))._named(np.array([False]))
+        ('cat and dog', 'none')
+        """
+        return " and ".join(name for name, is_there in zip(self.classes, there, strict=True) if is_there) or "none"
 
     def metrics(self) -> dict[str, float]:
         counts = (self.right, self.there, self.said)
@@ -76,7 +89,8 @@ class LabelScores(Scores):
         return [Table("Labels", ("label", "images", "said", "right", "recall", "precision", "F1"), rows)]
 
     def mistakes(self) -> Table | None:
-        return None
+        rows = [(printable(m.called), printable(m.said)) for m in self.worst[:SHOWN]]
+        return Table("Farthest off", ("sample", "labels"), rows, left=2) if rows else None
 
     def sentence(self) -> str:
         return f"{self.whole:,} of {self.samples:,} images have all their labels right, and no other"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from colorsys import hsv_to_rgb
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -15,6 +16,9 @@ from convolve.metrics import confusion_matrix, f1_of, iou_of
 from convolve.model import Model
 from convolve.training.losses import Targets
 
+TURN = (5**0.5 - 1) / 2
+"""From one class's hue to the next's: however many there are, none lie close together."""
+
 
 @dataclass(eq=False)
 class MaskScores(Scores):
@@ -24,6 +28,7 @@ class MaskScores(Scores):
 
     targets: ClassVar[Targets] = "classes"
     metric: ClassVar[str] = "iou"
+    shows: ClassVar[tuple[str, ...]] = ("wanted", "given")
 
     def check(self, model: Model) -> None:
         if len(model.output_shape) != len(model.input_shape):
@@ -43,6 +48,10 @@ class MaskScores(Scores):
         self.samples += len(y)
         wrong = (taken != y).reshape(len(y), -1).mean(1)
         self.remember(self._blurred(first + i, float(wrong[i])) for i in worst_of(wrong) if wrong[i])
+
+    def beside(self, sample: NDArray[Any], output: NDArray[Any], target: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        """The true mask and the one that is given, each class in its colour."""
+        return tuple(coloured(mask, len(self.classes)) for mask in (target, output.argmax(-1)))
 
     def _blurred(self, index: int, wrong: float) -> Mistake:
         return Mistake(index, f"{percent(wrong)} of its places are wrong", self._name(index), wrong)
@@ -84,3 +93,19 @@ class MaskScores(Scores):
 
     def sentence(self) -> str:
         return f"of {self.samples:,} samples the worst are:"
+
+
+def coloured(mask: NDArray[Any], classes: int) -> NDArray[np.uint8]:
+    """A mask (*spatial,) as a picture: class 0 black, the others in colours of their own; of signals as heights.
+
+    >>> coloured(np.array([[0, 1]]), 2).tolist()
+    [[[0, 0, 0], [242, 92, 84]]]
+    >>> coloured(np.array([0, 1, 2]), 3)[:, 0].tolist()
+    [0, 127, 255]
+    """
+    if mask.ndim == 1:
+        colours = [[255 * number // max(1, classes - 1)] for number in range(classes)]
+    else:
+        hues = [hsv_to_rgb((0.01 + number * TURN) % 1, 0.65, 0.95) for number in range(classes - 1)]
+        colours = [[0, 0, 0], *([round(255 * part) for part in hue] for hue in hues)]
+    return np.array(colours, np.uint8)[mask.astype(np.intp)]

@@ -24,6 +24,7 @@ class RebuiltScores(Scores):
 
     targets: ClassVar[Targets] = "values"
     metric: ClassVar[str] = "mae"
+    shows: ClassVar[tuple[str, ...]] = ("given back",)
 
     def check(self, model: Model) -> None:
         if model.output_shape != model.input_shape:
@@ -39,6 +40,12 @@ class RebuiltScores(Scores):
         self.sums = self.sums + np.array([true.size, true.sum(), np.square(true).sum()])
         self.samples += len(true)
         self.remember(self._strange(first + i, float(errors[i])) for i in worst_of(errors))
+
+    def beside(self, sample: NDArray[Any], output: NDArray[Any], target: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        """What is given back, as samples are."""
+        if sample.dtype == np.uint8:
+            return (np.clip(255 * output + 0.5, 0, 255).astype(np.uint8),)
+        return (output.astype(np.float32),)
 
     def _strange(self, index: int, error: float) -> Mistake:
         return Mistake(index, f"mean squared error {error:.4g}", self._name(index), error)

@@ -10,6 +10,16 @@ import { onScheme } from "page/colour.js";
 const AGAIN = 1000; // milliseconds between two questions how far it is
 const [WIDTH, HEIGHT, LEFT, BOTTOM] = [460, 200, 52, 24];
 
+/** What is drawn beside the loss: of each metric its heading and how it is told. @type {Record<string, [string, (v: number) => string]>} */
+const METRICS = {
+  accuracy: ["Accuracy", percent],
+  iou: ["Intersection over union", (v) => number(v, 3)],
+  f1_micro: ["F1 of all labels", (v) => number(v, 3)],
+  mae: ["Mean error", (v) => number(v, 3)],
+  r2: ["R2", (v) => number(v, 3)],
+};
+const LEAST = -1; // what R2 begins below would press the rest flat
+
 /**
  * @typedef {{name: string, points: [number, number][], kind: string}} Curve
  */
@@ -31,6 +41,8 @@ export async function showTraining(source, net) {
   place.replaceChildren(el("h2", { id: "training-head" }, "Training"), stands, curves, kept);
   let known = 0;
   let follows = true;
+  /** @type {string[]} */
+  let beside = []; // what is shown beside mistakes
 
   const moment = latest(async () => {
     which.textContent = `${Number(slider.value) + 1} of ${known}`;
@@ -41,21 +53,20 @@ export async function showTraining(source, net) {
       ...Array.from({ length: Math.min(shape[0], 64) }, (_, i) =>
         el("span", {}, ...filterPictures({ data: data.subarray(i * size, (i + 1) * size), shape: shape.slice(1) }, shape[shape.length - 1]))));
     const pictures = arrays.pictures;
-    const each = pictures.data.length / (pictures.shape[0] || 1);
     mistakes.replaceChildren(...(pictures.shape[0] ? [el("h3", {}, "Mistakes")] : []),
-      ...header.mistakes.map((/** @type {string[]} */ [truth, taken], /** @type {number} */ i) => {
-        const canvas = el("canvas", { class: "pixels", role: "img", "aria-label": `a ${truth} that is taken for ${taken}` });
-        const part = pictures.data.subarray(i * each, (i + 1) * each);
-        if (pictures.shape.length === 3) paintTrace(canvas, Array.from({ length: pictures.shape[1] }, (_, t) => part[t * pictures.shape[2]] / 127.5 - 1));
-        else paintPicture(canvas, part, pictures.shape.slice(1), [0, 255]);
-        return el("figure", { class: "mistake" }, canvas, el("figcaption", {}, `${truth}, taken for ${taken}`));
-      }));
+      ...header.mistakes.map((/** @type {string} */ said, /** @type {number} */ i) =>
+        el("figure", { class: "mistake" }, picture(pictures.data, pictures.shape.slice(1), i, said),
+          ...beside.flatMap((name, j) => [
+            picture(arrays.beside.data, arrays.beside.shape.slice(2), i * beside.length + j, `${name}: ${said}`),
+            el("span", { class: "hint" }, name)]),
+          el("figcaption", {}, said))));
   });
 
   async function fill() {
     const { header } = await source.ask({ ask: "training" });
     /** @type {Record<string, number>[]} */
     const epochs = header.epochs;
+    beside = header.beside;
     draw(header.losses, epochs);
     const at = header.stands;
     stands.textContent = at && epochs.length < at.epochs
@@ -87,10 +98,8 @@ export async function showTraining(source, net) {
         { name: "training", points: points("loss"), kind: "training" },
         { name: "validation", points: points("validation_loss"), kind: "validation" },
       ], (v) => number(v, 3)),
-      panel("Accuracy", end, [
-        { name: "training", points: points("accuracy"), kind: "training" },
-        { name: "validation", points: points("validation_accuracy"), kind: "validation" },
-      ], percent),
+      ...metricsOf(epochs).map((name) => panel(METRICS[name][0], end, ["", "validation_"].map((part) => (
+        { name: part ? "validation" : "training", points: points(part + name).map(([at, v]) => [at, Math.max(v, LEAST)]), kind: part ? "validation" : "training" })), METRICS[name][1])),
     );
   }
   slider.addEventListener("input", () => {
@@ -101,12 +110,37 @@ export async function showTraining(source, net) {
   await fill();
 }
 
+/**
+ * One of several pictures: of a mistake, or beside one.
+ * @param {import("page/message.js").Numbers} data
+ * @param {number[]} shape Of one: (rows, columns, channels), or (length, channels) of a signal.
+ * @param {number} i
+ * @param {string} words
+ */
+function picture(data, shape, i, words) {
+  const canvas = el("canvas", { class: "pixels", role: "img", "aria-label": words });
+  const each = shape.reduce((a, b) => a * b, 1);
+  const part = data.subarray(i * each, (i + 1) * each);
+  if (shape.length === 2) paintTrace(canvas, Array.from({ length: shape[0] }, (_, t) => part[t * shape[1]] / 127.5 - 1));
+  else paintPicture(canvas, part, shape, [0, 255]);
+  return canvas;
+}
+
+/** The metrics that there are curves of: accuracy, until others are known. @param {Record<string, number>[]} epochs */
+function metricsOf(epochs) {
+  const known = Object.keys(METRICS).filter((name) => epochs.some((e) => name in e || `validation_${name}` in e));
+  return known.length ? known : ["accuracy"];
+}
+
 /** @param {Record<string, number>[]} epochs */
 function said(epochs) {
   const last = epochs[epochs.length - 1];
   if (!last) return "No epoch is done yet.";
+  const name = metricsOf(epochs).find((metric) => metric !== "accuracy" && `validation_${metric}` in last);
   const accuracy = last.validation_accuracy;
-  return `${epochs.length} epochs` + (accuracy ? `; at the end ${percent(accuracy)} of the validation images are right.` : ".");
+  const reached = name ? `; at the end validation has: ${METRICS[name][0]} ${METRICS[name][1](last[`validation_${name}`])}.`
+    : accuracy ? `; at the end ${percent(accuracy)} of the validation images are right.` : ".";
+  return `${epochs.length} epochs${reached}`;
 }
 
 /**
