@@ -119,6 +119,8 @@ class Executable:
         return seconds
 
     def _bind_run(self, inputs: Mapping[str, np.ndarray]) -> None:
+        if missing := self._inputs.keys() - inputs.keys():
+            raise ConvolveError(f"the program reads {', '.join(sorted(missing))}. Received: {', '.join(inputs)}")
         address = self.arena.address
         if address != self._arena_address:
             self._bind(self._arena_slots, address)

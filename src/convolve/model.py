@@ -178,8 +178,10 @@ class Model:
         if batch_size < 1:
             raise ConvolveError(f"explain: batch_size must be 1 or more. Received: batch_size={batch_size!r}")
         network = Network(self.net, self.network.bound and self.input_shape, 0, self.network.threads, exact=self.exact)
-        waiting = None
-        inputs = {"x": np.random.default_rng(0).standard_normal((batch_size, *self.input_shape), np.float32)}
+        noise, waiting = np.random.default_rng(0), None
+        made = [noise.standard_normal(feed.shape, np.float32) for feed in network.feeds(batch_size)]
+        whole = ["float" not in port.dtype for port in network.ports]
+        feeds, inputs = network.fed([x * 0 if zero else x for x, zero in zip(made, whole, strict=True)])
         if training or data is not None:
             row_of_logits = len(self.output_shape) == 1 and self.output_shape[0] > 1
             loss = losses.resolve("cross_entropy" if row_of_logits else "mse")
@@ -193,7 +195,7 @@ class Model:
                 feed = Feed(rows, y, batch_size, self._pipeline(augment, loss), 0, network.threads)
                 waiting = share_waiting(feed, lambda x, y: trainer.step(x, np.ascontiguousarray(y), rate=0.0))
         else:
-            executable = network.prediction(network.feeds(batch_size))
+            executable = network.prediction(feeds)
         return replace(explain(executable, inputs, network.threads), waiting=waiting)
 
     def __repr__(self) -> str:
@@ -248,7 +250,7 @@ class Model:
         given = x if isinstance(x, Mapping) else {names[0]: x}
         if sorted(given) != sorted(names):
             raise ShapeError(
-                f"expected an array for each of {', '.join(names)}. Received: {', '.join(map(str, given))}"
+                f"expected a dict with an array for each of {', '.join(names)}. Received: {', '.join(map(str, given))}"
             )
         ports = [(port, given[port.name]) for port in network.ports]
         return [as_rows(array, network.sample(port, _shape(array))) for port, array in ports]

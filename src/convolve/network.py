@@ -455,13 +455,13 @@ class Network:
 
     def predict(self, *inputs: np.ndarray) -> dict[str, np.ndarray]:
         """The net's outputs by name for inputs (n, ...) of float32 or uint8, contiguous."""
-        feeds, arrays = self._fed(inputs)
+        feeds, arrays = self.fed(inputs)
         executable = self.prediction(feeds)
         made = self.run(executable, arrays, executable.outputs)
         made |= self._known.get(("predict", feeds), {})
         return made | {name: made[name].astype(dtype) for name, dtype in self.types.items()}
 
-    def _fed(self, inputs: Sequence[np.ndarray]) -> tuple[tuple[Feed, ...], dict[str, np.ndarray]]:
+    def fed(self, inputs: Sequence[np.ndarray]) -> tuple[tuple[Feed, ...], dict[str, np.ndarray]]:
         """What a program depends on of these inputs, and what it is given of them when it runs."""
         pairs = list(zip(inputs, self.ports, strict=True))
         arrays = {f"x{i or ''}": x for i, (x, port) in enumerate(pairs) if not port.fixed}
@@ -502,7 +502,7 @@ class Network:
 
     def trace(self, *inputs: np.ndarray) -> dict[str, np.ndarray]:
         """Every layer's output for a batch, from a program that fuses nothing and computes convolutions directly."""
-        feeds, arrays = self._fed(inputs)
+        feeds, arrays = self.fed(inputs)
 
         def build() -> Graph:
             rows = self.on(feeds).construction.rows

@@ -11,6 +11,7 @@ from helpers import IMPORTED, normal
 from test_import import assert_alike, small_net, truth
 
 from convolve import Conv, Model, ReLU, Sequential, from_onnx
+from convolve.errors import ShapeError
 from convolve.onnx.export import to_bytes
 from light_models import SHAPE, with_weights
 
@@ -50,6 +51,53 @@ def test_a_net_at_its_own_and_another_opset(name: str) -> None:
         assert [i.name for i in found.graph.input] == [port]
         assert (found.opset_import[0].version >= 18) == (opset is not None)
         assert_alike(truth(made, {port: x}), true, 1e-5)
+
+
+def rows(batch: int | str, side: int | str) -> bytes:
+    """A net that makes many numbers of an image, and flattens them for however many images there are."""
+    nodes = [
+        onnx.helper.make_node("Conv", ["x", "w"], ["c"], "conv", pads=[1, 1, 1, 1]),
+        onnx.helper.make_node("Resize", ["c", "", "factors"], ["r"], "up"),
+        onnx.helper.make_node("Shape", ["r"], ["s"], "shape"),
+        onnx.helper.make_node("Gather", ["s", "first"], ["n"], "count"),
+        onnx.helper.make_node("Concat", ["n", "rest"], ["target"], "target", axis=0),
+        onnx.helper.make_node("Reshape", ["r", "target"], ["y"], "flat"),
+    ]
+    arrays = {
+        "w": normal((16, 3, 3, 3)),
+        "factors": np.array([1, 1, 2, 2], np.float32),
+        "first": np.array([0], np.int64),
+        "rest": np.array([-1], np.int64),
+    }
+    info = [
+        onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [batch, 3, side, side]),
+        onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [batch, None]),
+    ]
+    initial = [onnx.numpy_helper.from_array(a, name) for name, a in arrays.items()]
+    graph = onnx.helper.make_graph(nodes, "rows", info[:1], info[1:], initial)
+    return bytes(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]).SerializeToString())
+
+
+@pytest.mark.parametrize("opset", [18, onnx.defs.onnx_opset_version()])
+def test_a_net_for_any_batch_stays_one_at_another_opset(opset: int) -> None:
+    model, x = from_onnx(rows("N", 32)), normal((3, 3, 32, 32))
+    made = to_bytes(model.network, opset)
+    assert parsed(made).opset_import[0].version == opset
+    np.testing.assert_array_equal(from_onnx(made).predict(x), model.predict(x))
+    assert_alike(model.predict(x), truth(made, {"x": x}), 1e-6)
+    behind = Model(Sequential(ReLU(), model.net), (3, 32, 32))
+    made = to_bytes(behind.network, opset, layout="channels_last")
+    assert_alike(behind.predict(x), truth(made, {"input": x}), 1e-6)
+
+
+def test_a_net_for_any_size_is_written_as_it_came_or_for_one_size() -> None:
+    open_, x = from_onnx(rows(2, "side")), normal((2, 3, 9, 9))
+    np.testing.assert_array_equal(from_onnx(to_bytes(open_.network)).predict(x), open_.predict(x))
+    with pytest.raises(ShapeError, match=r"any, x \(2, 3, side, side\).*Leave out the opset.*input_shape"):
+        to_bytes(open_.network, 18)
+    made = to_bytes(from_onnx(rows(2, "side"), input_shape=(3, 9, 9)).network, 18)
+    assert from_onnx(made).input_shape == (3, 9, 9)
+    assert_alike(open_.predict(x), truth(made, {"x": x}), 1e-6)
 
 
 def test_an_imported_part_of_a_net_is_exported_with_it() -> None:

@@ -101,6 +101,24 @@ def test_explain_names_the_nodes() -> None:
     assert {"stem_Relu", "body", "head_bias"} <= {row.label for row in from_onnx(net()).explain().rows}
 
 
+def test_a_net_of_several_inputs_is_explained() -> None:
+    """Of whole numbers, which one of them takes, there are none but zeros."""
+    nodes = [
+        helper.make_node("Cast", ["count"], ["number"], "cast", to=TensorProto.FLOAT),
+        helper.make_node("Div", ["x", "number"], ["y"], "share"),
+    ]
+    info = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 5]),
+        helper.make_tensor_value_info("count", TensorProto.INT64, ["N", 1]),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 5]),
+    ]
+    made = helper.make_model(helper.make_graph(nodes, "g", info[:2], info[2:]))
+    model = from_onnx(made.SerializeToString())
+    assert {row.label for row in model.explain(batch_size=3).rows} >= {"share"}
+    with pytest.raises(ShapeError, match=r"dict with an array for each of x, count\. Received: x"):
+        model.predict(normal(2, 5))
+
+
 def test_what_is_saved_comes_back_with_all_its_bits(tmp_path: Path) -> None:
     model, x = from_onnx(net()), normal(3, 3, 12, 12)
     model.save(tmp_path / "net.safetensors")
@@ -264,6 +282,12 @@ def test_the_commands_take_onnx_files(tmp_path: Path, capsys: pytest.CaptureFixt
     x, y = labelled()
     images = np.moveaxis(np.clip(x * 80 + 80, 0, 255), 1, -1).astype(np.uint8)
     np.savez(tmp_path / "set.npz", x_train=images, y_train=y, x_test=images[:30], y_test=y[:30])
+    open_ = tmp_path / "open.onnx"
+    open_.write_bytes(net(side="side"))
+    capsys.readouterr()
+    for command in ("summary", "explain"):
+        assert run([command, str(open_)]) == 0
+        assert capsys.readouterr().out.startswith("The net takes other sizes, too; here it takes 3 \u00d7 224")
     out = tmp_path / "run"
     told = ["--epochs", "2", "--batch-size", "16", "--alone", "--out", str(out), "--quiet"]
     assert run(["train", str(tmp_path / "set.npz"), "--net", str(path), *told]) == 0

@@ -162,6 +162,8 @@ class Construction:
     training: bool
     frozen: frozenset[str] = frozenset()
     """Paths of layers that do not learn: in training, too, they do what they do in inference."""
+    unlimited: bool = False
+    """Whether values may be of any size: nobody computes a net that is written to a file, whose batch is any number."""
     parameters: dict[str, Parameter] = field(default_factory=dict)
     statistics: dict[str, np.ndarray] = field(default_factory=dict)
     leaves: dict[str, Value] = field(default_factory=dict)

@@ -342,7 +342,10 @@ def port_of(info: Message) -> Port:
     if dtype not in DTYPES:
         raise FileError(f"{info.name}: expected elements of {', '.join(DTYPES)}. Received: {dtype}")
     if not tensor.has("shape"):
-        raise FileError(f"{info.name}: its shape is not declared, not even the number of dimensions")
+        raise FileError(
+            f"{info.name}: its shape is not declared, not even the number of dimensions. "
+            "onnx.shape_inference.infer_shapes declares what follows from the inputs"
+        )
     shape: list[int | str] = []
     for place, dim in enumerate(tensor.shape.dim):
         word = dim.dim_param if dim.dim_param not in ("", "?") else f"{info.name}_{place}"

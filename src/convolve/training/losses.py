@@ -358,7 +358,7 @@ def _take_logits(loss: Loss, output: Value) -> Targets:
         if output.op == op:
             raise ShapeError(
                 f"{loss.name} takes logits, and this net ends in {layer}: remove that layer (predict gives logits "
-                "then, classify the labels)"
+                "then, classify the labels), or let replace_head(classes) end the net anew"
             )
     return loss.targets(output.shape[1:])
 

@@ -109,7 +109,7 @@ def _one_hot(s: Site, indices: Operand, depth: Operand, values: Operand) -> Resu
     rank = t.rank + 1
     axis = s.node.integer("axis", -1) % rank
     value = t.in_order()
-    folding.bounded((*value.shape, count), folding.MOST_ELEMENTS)
+    s.bounded((*value.shape, count))
     place = ops.where(ops.less(value, 0.0), value + float(count), value)
     wide = ops.reshape(place, (*value.shape[:axis], 1, *value.shape[axis:]))
     classes = numbers(np.arange(count, dtype=np.float32).reshape(count, *(1,) * (rank - axis - 1)))

@@ -180,7 +180,7 @@ class Imported(Layer):
                 HANDLERS[node.op].check(operands)
                 found = HANDLERS[node.op].build(site, *operands)
                 made = [found] if isinstance(found, (Tensor, Stored, np.ndarray)) else list(found)
-            for x in made:
+            for x in () if scope.construction.unlimited else made:
                 if isinstance(x, Tensor) and not 0 <= x.value.size <= MOST_ELEMENTS:
                     raise ShapeError(f"makes {x.value.size:,} elements; at most {MOST_ELEMENTS:,} are computed")
         except (ConvolveError, ValueError, IndexError, ArithmeticError) as error:

@@ -40,7 +40,7 @@ def _pad(
         t = cropped(t, d, first, last)
         if max(lo, hi) > 0:
             size, lo, hi = last - first, max(0, lo), max(0, hi)
-            folding.bounded((lo + size + hi,), folding.MOST_ELEMENTS)
+            s.bounded((lo + size + hi,))
             maps[d] = Map(mode, size, lo + size + hi, lo)
     return resampled(t, maps, fill)
 
@@ -75,7 +75,7 @@ def _tile(s: Site, x: Operand, repeats: Operand) -> Result:
     t, counts = s.tensor(x), s.integers(repeats, "repeats")
     if len(counts) != t.rank:
         raise ShapeError(f"repeats need a number for each of {t.rank} axes. Received: {counts}")
-    shape = folding.bounded((n * m for n, m in zip(t.shape, counts, strict=True)), folding.MOST_ELEMENTS)
+    shape = s.bounded((n * m for n, m in zip(t.shape, counts, strict=True)))
     if not math.prod(shape):
         raise ShapeError(f"repeats {counts} of shape {t.shape} leave nothing")
     for d, count in enumerate(counts):
@@ -161,16 +161,16 @@ def _resized(
     nearest: str,
     regions: Mapping[int, tuple[float, float]],
 ) -> Tensor:
-    folding.bounded((sizes.get(d, n) for d, n in enumerate(t.shape)), folding.MOST_ELEMENTS)
+    s.bounded((sizes.get(d, n) for d, n in enumerate(t.shape)))
     mode = s.node.word("mode", "nearest")
     s.audit.append(", ".join([mode, coordinates] + ([nearest] if mode == "nearest" else [])))
     maps = {}
     for d, m in sizes.items():
         n, factor, region = t.shape[d], factors[d], regions.get(d, (0.0, 1.0))
-        if not 1 <= m <= MOST_POSITIONS or not factor > 0:
-            raise ShapeError(f"axis {d} of shape {t.shape} is resized to {m} positions, by a factor of {factor}")
         if (m, region) == (n, (0.0, 1.0)) and math.isclose(factor, 1.0):
             continue
+        if not 1 <= m <= MOST_POSITIONS or not factor > 0:
+            raise ShapeError(f"axis {d} of shape {t.shape} is resized to {m} positions, by a factor of {factor}")
         where, outside = _coordinates(coordinates, n, m, factor, region)
         rows = _rows(s, mode, nearest, where, n, factor)
         kept = tuple(() if out else row for row, out in zip(rows, outside, strict=True))

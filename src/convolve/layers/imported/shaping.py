@@ -107,7 +107,7 @@ def _split(s: Site, x: Operand, split: Operand | None = None) -> Result:
 @handles("Expand", known=(1,))
 def _expand(s: Site, x: Operand, shape: Operand) -> Result:
     target = np.broadcast_shapes(x.shape, s.integers(shape, "shape"))
-    folding.bounded(target, folding.MOST_ELEMENTS)
+    s.bounded(target)
     t = s.tensor(x).expanded(len(target))
     for d, n in enumerate(target):
         if t.shape[d] != n:

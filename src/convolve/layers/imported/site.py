@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
@@ -13,6 +14,7 @@ from convolve import ops
 from convolve.errors import ShapeError
 from convolve.graph import Shape, Value, constant
 from convolve.layers.base import Scope
+from convolve.layers.imported import folding
 from convolve.layers.imported.graph import Node, Stored
 from convolve.layers.imported.tensor import Tensor
 from convolve.ops.layout import transpose
@@ -142,6 +144,10 @@ class Site:
             value = self.scope.constant(name, origin.layout.shape)
         made.origins[origin] = f"{kind}:{self.scope.path}.{name}"
         return value
+
+    def bounded(self, shape: Iterable[int]) -> Shape:
+        """A shape that is not too large for a value."""
+        return folding.bounded(shape, sys.maxsize if self.scope.construction.unlimited else folding.MOST_ELEMENTS)
 
     # pointwise
 

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from convolve.errors import ConvolveError
-from convolve.graph import Shape, Value
+from convolve.errors import ConvolveError, ShapeError
+from convolve.graph import Shape, Value, leaf
 from convolve.layers import Construction, Imported, Port
 from convolve.layers.imported.site import numbers
 from convolve.network import Network
@@ -59,15 +59,33 @@ def to_bytes(
     _one_of("dtype", dtype, DTYPES)
     metadata = {"classes": json.dumps(list(classes), ensure_ascii=False)} if classes else {}
     if isinstance(net, Imported):
-        copy = copied(network, net) if opset in (None, net.opset) else None
-        draft = copy or _written(network, net, _checked(onnx, opset), last, net.inputs, net.outputs)
-        return _serialised(onnx, draft, net.inputs, net.outputs, metadata)
+        draft, inputs = copied(network, net) if opset in (None, net.opset) else None, net.inputs
+        if draft is None:
+            chosen, inputs = _checked(onnx, opset), _sized(network)
+            draft = _written(network, net, chosen, last, inputs, net.outputs)
+        return _serialised(onnx, draft, inputs, net.outputs, metadata)
     net = expand(net, network.input_shape, training=False)
     order = first if layout == "channels_first" else last
     given = Port(INPUT, _ordered(("batch", *network.input_shape), order), dtype)
     result = Port(OUTPUT, _ordered(("batch", *network.output_shape), order))
     draft = _written(network, net, _checked(onnx, opset), order, [given], [result])
     return _serialised(onnx, draft, [given], [result], metadata)
+
+
+def _sized(network: Network) -> tuple[Port, ...]:
+    """The inputs of an imported net that is written anew.
+
+    Raises:
+        ShapeError: a size besides the batch's is left open, and may stand in the net where nobody sees it.
+    """
+    for port in network.ports:
+        if any(isinstance(n, str) for n in port.shape[1:]):
+            raise ShapeError(
+                "export: a net that is not written as it came, because another opset is asked for or training made two "
+                f"weights of one, is written for one size. Received: a net that takes any, {port}. "
+                "Leave out the opset, or say the size: from_onnx(path, input_shape=...)"
+            )
+    return network.ports
 
 
 def _checked(onnx: ModuleType, opset: int | None) -> int:
@@ -102,10 +120,11 @@ def _written(
     draft = Draft(opset, network.__getitem__, input=inputs[0].name)
     draft.reserve(*(port.name for port in (*inputs, *outputs)))
     batch = network.ports[0].shape[0]
-    values = network.forward(batch if isinstance(batch, int) else BATCH).inputs
+    given = network.feeds(batch if isinstance(batch, int) else BATCH)
+    values = [leaf("input", f"x{i or ''}", feed.shape) for i, feed in enumerate(given)]
     for port, value in zip(inputs, values, strict=True):
         draft.take(value, port.name, order(len(value.shape)), port.dtype)
-    found = Writer(Construction(training=False), draft=draft).build_net(net, *values)
+    found = Writer(Construction(training=False, unlimited=True), draft=draft).build_net(net, *values)
     made = [x if isinstance(x, Value) else numbers(x) for x in found.values()]
     for value in made:
         write(draft, value)
