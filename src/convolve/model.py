@@ -102,6 +102,9 @@ class Model:
     (2, 10)
     """
 
+    targets: losses.Targets | None = None
+    """What the net was trained to give, as its loss has it (see `convolve.losses`); None where that is not known."""
+
     def __init__(
         self,
         net: Layer,
@@ -233,7 +236,9 @@ class Model:
             DataError: x holds NaN or infinity.
         """
         if augment:
-            return self._averaged(x, batch_size, augment, targets or ("classes" if self.classes else "values"))
+            return self._averaged(
+                x, batch_size, augment, targets or self.targets or ("classes" if self.classes else "values")
+            )
         network, arrays = self.network, self._given(x)
         size = self._batch(arrays[0], batch_size)
         if len(arrays[0]) <= size:
@@ -306,12 +311,32 @@ class Model:
         """The most probable class of each sample, or of each position of it where the output has spatial dimensions.
 
         Its name (in a list, nested as the positions are) where the model knows names, else its number. Of one channel,
-        a logit above 0 is class 1, another class 0, as binary_cross_entropy trains it.
+        a logit above 0 is class 1, another class 0, as binary_cross_entropy trains it. Of several channels that were
+        trained by that, each is a label by itself: a list of those that are there, whose logit is above 0 and whose
+        probability above a half.
+
+        Raises:
+            ConvolveError: the model was trained to give values (mse, say).
+
+        >>> from convolve import Dense
+        >>> model = Model(Dense(3), input_shape=(2,), classes=["cat", "dog", "bird"])
+        >>> x, y = np.float32([[1, 0], [0, 1]]), [[1, 1, 0], [0, 0, 0]]
+        >>> history = model.fit(x, y, 60, optimizer=optim.AdamW(0.1), loss="binary_cross_entropy")
+        >>> model.classify(x)
+        [['cat', 'dog'], []]
         """
+        if self.targets == "values":
+            raise ConvolveError(
+                "classify: this model was trained to give values, no classes: call predict. Where its largest value "
+                "stands for a class, that is predict(x).argmax(-1)"
+            )
         if augment:
-            made = self._averaged(x, batch_size, augment, "classes" if self.output_shape[-1] > 1 else "shares")
+            one = self.output_shape[-1] == 1
+            made = self._averaged(x, batch_size, augment, self.targets or ("shares" if one else "classes"))
         else:
             made = self.predict(x, batch_size)
+        if self.targets == "shares" and (made.shape[-1] > 1 or len(self.classes or ()) == 1):
+            return _labels(made > 0, self.classes or range(made.shape[-1]))
         best = made.argmax(-1) if made.shape[-1] > 1 else (made[..., 0] > 0).astype(np.int64)
         return list(np.array(self.classes)[best].tolist()) if self.classes else best
 
@@ -520,6 +545,7 @@ class Model:
         images = as_rows(x, self.input_shape)
         chosen = losses.resolve(loss)
         target = self._target(y, len(images), chosen)
+        self.targets = losses.targets(chosen, self.output_shape)
         pipeline = self._pipeline(augment, chosen)
         trainer = training.Trainer(self.network, chosen, optimizer or optim.AdamW(), seed, average)
         validate = None
@@ -564,6 +590,7 @@ class Model:
     ) -> Stepper:
         """For people who write their own loop: an object whose `step(x, y)` makes one optimizer step."""
         trainer = training.Trainer(self.network, loss, optimizer or optim.SGD(), seed)
+        self.targets = losses.targets(trainer.loss, self.output_shape)
         return Stepper(self, trainer, batch_size, self._pipeline(augment, trainer.loss))
 
     def _pipeline(self, steps: Sequence[Augmentation], loss: LossFunction) -> Pipeline | None:
@@ -634,7 +661,7 @@ class Model:
 
     def _of(self, network: Network) -> Model:
         made = Model.__new__(Model)
-        made.exact, made._threads, made.classes = self.exact, self._threads, self.classes
+        made.exact, made._threads, made.classes, made.targets = self.exact, self._threads, self.classes, self.targets
         made.network = network
         return made
 
@@ -673,7 +700,7 @@ class Model:
         for key, array in old.arrays().items():
             if key.partition(":")[2].rpartition(".")[0] not in paths:
                 new[key] = array
-        self.network, self.classes = new, names
+        self.network, self.classes, self.targets = new, names, None
         return next(row.path for row in rows if row.path in paths)
 
     def freeze(self, until: str | None) -> None:
@@ -741,6 +768,7 @@ class Model:
             "net": self._described(),
             "input_shape": self.network.bound and list(self.network.bound),
             "classes": list(self.classes) if self.classes else None,
+            "targets": self.targets,
             "extra": extra or {},
         }
 
@@ -772,11 +800,15 @@ class Model:
             raise FileError(f"input_shape must be a list of integers. Received: {shape!r}")
         if classes is not None and not (isinstance(classes, list) and all(isinstance(c, str) for c in classes)):
             raise FileError(f"classes must be a list of names or null. Received: {classes!r}")
+        kind = header.get("targets")  # older files do not say it
+        if kind not in (None, *CANONICAL):
+            raise FileError(f"targets must be {', '.join(CANONICAL)} or null. Received: {kind!r}")
         model = cls.__new__(cls)
         bound = None if shape is None else tuple(shape)
         model.network = Network(restore(header["net"]), bound, 0, threads, arrays, exact)
         model.exact, model._threads = exact, threads
         model.classes = tuple(classes) if classes is not None else None
+        model.targets = kind
         return model
 
 
@@ -802,6 +834,13 @@ class Stepper:
         if self._augment is not None:
             images, target = self._augment.apply(images, target, self._trainer.seed, self.steps)
         return self._trainer.step(images, target, rate)[0]
+
+
+def _labels(there: np.ndarray, names: Sequence[Any]) -> list[Any]:
+    """The names of labels that are there (..., labels), in lists nested as the dimensions before are."""
+    if there.ndim > 1:
+        return [_labels(part, names) for part in there]
+    return [name for name, is_there in zip(names, there, strict=True) if is_there]
 
 
 def _shape(x: Any) -> Shape:

@@ -160,6 +160,9 @@ def test_predictions_of_labels_and_values(call: Convolve, made: Path) -> None:
             truth = dict(list(csv.reader(stream))[1:])
         if task == "labels":
             assert np.mean([set(row["labels"]) == set(truth[row["file"]].split(";")) - {""} for row in found]) > 0.7
+            images = np.stack([np.asarray(Image.open(made / file)) for file in files])
+            model = load(made / task / "model.safetensors")
+            assert [sorted(names) for names in model.classify(images)] == [sorted(row["labels"]) for row in found]
             said = call("predict", task, *files).stdout.splitlines()
             assert all(("none" in line) is (not row["labels"]) for line, row in zip(said, found, strict=True))
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,21 @@ import numpy as np
 import pytest
 from helpers import Array, central_differences, check, normal
 
-from convolve import Conv, Dense, Flatten, GlobalAvgPool, Model, ReLU, Sequential, Sigmoid, Softmax, losses, ops, optim
+from convolve import (
+    Conv,
+    Dense,
+    Flatten,
+    GlobalAvgPool,
+    Model,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    Softmax,
+    load,
+    losses,
+    ops,
+    optim,
+)
 from convolve.errors import ConvolveError, DataError, ShapeError
 from convolve.graph import Value, differentiate, evaluate, leaf
 from convolve.training.losses import Loss, hits, target_leaf
@@ -339,6 +354,30 @@ def test_yes_or_no() -> None:
     np.testing.assert_array_equal(model.classify(x), model.predict(x)[:, 0] > 0)
     model.classes = ("no", "yes")
     assert model.classify(x)[:3] == [("no", "yes")[int(v > 0)] for v in model.predict(x[:3])[:, 0]]
+
+
+def test_several_labels_are_those_above_a_half() -> None:
+    random = np.random.default_rng(0)
+    x = random.standard_normal((60, 4)).astype(np.float32)
+    model = Model(Dense(3), (4,), seed=0)
+    model.fit(x, x[:, :3] > 0.2, epochs=30, optimizer=optim.Adam(0.05), loss="binary_cross_entropy")
+    there = model.predict(x) > 0
+    assert model.classify(x) == [np.flatnonzero(row).tolist() for row in there]
+    model.classes = ("a", "b", "c")
+    named = [[name for name, one in zip("abc", row, strict=True) if one] for row in there]
+    assert model.classify(x) == named
+    assert load(model.to_bytes()).classify(x) == named
+    assert pickle.loads(pickle.dumps(model)).classify(x[:3]) == named[:3]
+    model.replace_head(2)  # nothing is known of what the new one learns
+    assert set(np.asarray(model.classify(x)).tolist()) <= {0, 1}
+
+
+def test_values_are_no_classes() -> None:
+    x = np.linspace(-1, 1, 8, dtype=np.float32)[:, None]
+    model = Model(Dense(2), (1,))
+    model.fit(x, np.repeat(x, 2, 1), loss="mse")
+    with pytest.raises(ConvolveError, match=r"trained to give values, no classes: call predict"):
+        load(model.to_bytes()).classify(x)
 
 
 def test_a_segmenter_learns_and_classifies_each_position() -> None:

@@ -192,6 +192,7 @@ def train(options: Options) -> None:
     if old:
         _check_same(old.config, config)
     model, head = _model(parts, settings, options.threads)
+    model.targets = parts.scores().targets
     if old is None:
         settings = _with_head(settings, parts.task, head, _given(options).keys(), output)
         config["settings"] = asdict(settings)
