@@ -196,9 +196,9 @@ def test_depthwise_convolutions_cut_into_pieces(shape: tuple[int, ...], kernel: 
     convolution_specs((window, shape[1:-1]), shape[0], shape[-1], shape[-1], True, shape[-1])
 
 
-@pytest.mark.parametrize("kernel", [(3,), (3, 3), (5, 3), (3, 3, 3), (2, 1, 3)], ids=str)
+@pytest.mark.parametrize("kernel", [(3,), (3, 3), (5, 3), (3, 3, 3), (2, 1, 3), (5,), (5, 5), (1, 5, 5)], ids=str)
 def test_winograd(kernel: tuple[int, ...]) -> None:
-    """Windows of three taps with so many channels that tiles of 2 and 4 outputs pay, whole tiles or not."""
+    """Windows of three and five taps with so many channels that tiles pay, whole tiles or not, in groups or not."""
     specs: set[Any] = set()
     rank = len(kernel)
     pads = st.tuples(*[st.tuples(st.integers(0, k - 1), st.integers(0, k - 1)) for k in kernel])
@@ -210,18 +210,23 @@ def test_winograd(kernel: tuple[int, ...]) -> None:
         st.integers(1, 4),
         st.integers(8, 50),
         st.sampled_from([8, 16, 19, 40, 130]),
+        st.sampled_from([1, 1, 2, 3]),
         st.booleans(),
     )
-    @example((5,) * rank, ((kernel[-1] // 2,) * 2,) * rank if set(kernel) == {3} else ((0, 0),) * rank, 2, 64, 64, True)
+    @example(
+        (5,) * rank, ((kernel[-1] // 2,) * 2,) * rank if set(kernel) == {3} else ((0, 0),) * rank, 2, 64, 64, 1, True
+    )
     @settings(max_examples=30)
-    def examine(size: tuple[int, ...], pads: Pads, images: int, channels: int, filters: int, kept: bool) -> None:
+    def examine(
+        size: tuple[int, ...], pads: Pads, images: int, channels: int, filters: int, groups: int, kept: bool
+    ) -> None:
         window = Window(kernel, (1,) * rank, (1,) * rank, pads)
         assume(min(window.output(size)) > 0)
-        specs.update(convolution_specs((window, size), images, channels, filters, kept))
+        specs.update(convolution_specs((window, size), images, groups * channels, groups * filters, kept, groups))
 
     examine()
-    found = {spec.outputs for spec in specs if isinstance(spec, winograd.Product)}
-    assert found >= ({2, 4} if kernel[-2:] == (3, 3) else {4})
+    found = {spec.tile.outputs for spec in specs if isinstance(spec, winograd.Product)}
+    assert found >= ({2} if kernel[-1] == 5 else {2, 4} if kernel[-2:] == (3, 3) else {4})
     assert any(isinstance(spec, winograd.FilterGradientSum) for spec in specs)
     assert len(specs) <= CONVOLUTION_SPECS
 

@@ -16,14 +16,14 @@ from convolve import Conv, Dense, Flatten, MaxPool, Model, ReLU, Sequential, dat
 from convolve.graph import Graph, Value, apply, evaluate, leaf
 from convolve.ops import convolution
 from convolve.ops.convolution import Convolution, FilterGradientOp, InputGradient
-from convolve.ops.winograd import Tiling
+from convolve.ops.winograd import TAPS, Tiling
 from convolve.window import Window, resolve
 
 U = 2.0**-24
-PRODUCT = {2: 1.0, 4: 3.0}
-"""By outputs of a tile: largest error of a product over u * max |x| * largest sum of a filter's absolute weights."""
-FILTER_GRADIENT = 3.0
-"""Largest error of a filter gradient over u * max |x| * the largest sum of absolute gradients that a filter gets."""
+PRODUCT = {(2, 3): 1.0, (4, 3): 3.0, (2, 5): 2.0}
+"""By outputs and taps of a tile: largest error of a product over u * max |x| * largest sum of absolute weights."""
+FILTER_GRADIENT = {3: 3.0, 5: 3.0}
+"""By taps: largest error of a filter gradient over u * max |x| * the largest sum of absolute gradients for a filter."""
 
 
 @pytest.fixture
@@ -44,11 +44,11 @@ def tiles(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @cache
-def trained() -> tuple[Array, Array]:
+def trained(taps: int) -> tuple[Array, Array]:
     """What the second convolution of a small net sees of digits, and its filters, after some steps of training."""
     data = datasets.load("mnist")
     x = data.x_train[:256].reshape(-1, 28, 28, 1).astype(np.float32) / 255
-    net = Sequential(Conv(16, 3), ReLU(), MaxPool(2), Conv(24, 3), ReLU(), MaxPool(2), Flatten(), Dense(10))
+    net = Sequential(Conv(16, 3), ReLU(), MaxPool(2), Conv(24, taps), ReLU(), MaxPool(2), Flatten(), Dense(10))
     model = Model(net, input_shape=(28, 28, 1), seed=0)
     before = model.evaluate(x, data.y_train[:256])["loss"]
     model.fit(x, data.y_train[:256], epochs=5, batch_size=32, optimizer=optim.SGD(0.05, momentum=0.9), seed=0)
@@ -56,12 +56,17 @@ def trained() -> tuple[Array, Array]:
     return model.trace(x[:4])["max_pool1"], model.parameters["conv2.weight"]
 
 
-def of_chance(channels: int) -> tuple[Array, Array]:
+def of_chance(channels: int, taps: int) -> tuple[Array, Array]:
     """Images with values around one and filters with He's variance."""
-    return normal((2, 13, 15, channels)) + 1, normal((24, 3, 3, channels), 1) * (2 / (9 * channels)) ** 0.5
+    weights = normal((24, taps, taps, channels), 1) * (2 / (taps * taps * channels)) ** 0.5
+    return normal((2, 13, 15, channels)) + 1, weights
 
 
-SOURCES = {"16 channels": lambda: of_chance(16), "300 channels": lambda: of_chance(300), "trained": trained}
+SOURCES = {
+    "16 channels": lambda taps: of_chance(16, taps),
+    "300 channels": lambda taps: of_chance(300, taps),
+    "trained": trained,
+}
 
 
 def error(value: Value, feeds: dict[str, Array]) -> float:
@@ -73,48 +78,49 @@ def error(value: Value, feeds: dict[str, Array]) -> float:
 
 
 @pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize("outputs", PRODUCT)
-def test_products_are_as_exact_as_promised(tiles: Any, source: str, outputs: int) -> None:
+@pytest.mark.parametrize(("outputs", "taps"), PRODUCT)
+def test_products_are_as_exact_as_promised(tiles: Any, source: str, outputs: int, taps: int) -> None:
     """A convolution, and the gradient of its input."""
-    x, w = SOURCES[source]()
+    x, w = SOURCES[source](taps)
     tiles(outputs)
-    window = resolve(3, 1, 1, "same", x.shape[1:-1])
+    window = resolve(taps, 1, 1, "same", x.shape[1:-1])
     feeds = {"x": x, "w": w}
     y = apply(Convolution(window), leaf("input", "x", x.shape), leaf("parameter", "w", w.shape))
-    assert error(y, feeds) <= PRODUCT[outputs] * U * np.abs(x).max() * np.abs(w).sum((1, 2, 3)).max()
+    assert error(y, feeds) <= PRODUCT[outputs, taps] * U * np.abs(x).max() * np.abs(w).sum((1, 2, 3)).max()
     dy = np.maximum(normal((*x.shape[:-1], len(w)), 2), 0)
     dx = apply(InputGradient(window, x.shape[1:-1]), leaf("input", "dy", dy.shape), leaf("parameter", "w", w.shape))
-    bound = PRODUCT[outputs] * U * np.abs(dy).max() * np.abs(w).sum((0, 1, 2)).max()
+    bound = PRODUCT[outputs, taps] * U * np.abs(dy).max() * np.abs(w).sum((0, 1, 2)).max()
     assert error(dx, {"dy": dy, "w": w}) <= bound
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_filter_gradients_are_as_exact_as_promised(tiles: Any, source: str) -> None:
-    x, w = SOURCES[source]()
-    tiles(4)
+@pytest.mark.parametrize("taps", FILTER_GRADIENT)
+def test_filter_gradients_are_as_exact_as_promised(tiles: Any, source: str, taps: int) -> None:
+    x, w = SOURCES[source](taps)
+    tiles(TAPS[taps][-1])
     dy = np.maximum(normal((*x.shape[:-1], len(w)), 2), 0)
-    window = resolve(3, 1, 1, "same", x.shape[1:-1])
+    window = resolve(taps, 1, 1, "same", x.shape[1:-1])
     dw = apply(FilterGradientOp(window), leaf("input", "x", x.shape), leaf("input", "dy", dy.shape))
-    bound = FILTER_GRADIENT * U * np.abs(x).max() * np.abs(dy).sum((0, 1, 2)).max()
+    bound = FILTER_GRADIENT[taps] * U * np.abs(x).max() * np.abs(dy).sum((0, 1, 2)).max()
     assert error(dw, {"x": x, "dy": dy}) <= bound
 
 
-@pytest.mark.parametrize("outputs", PRODUCT)
-def test_nan_spreads_over_the_tiles_that_see_it_and_no_further(tiles: Any, outputs: int) -> None:
+@pytest.mark.parametrize(("outputs", "taps"), PRODUCT)
+def test_nan_spreads_over_the_tiles_that_see_it_and_no_further(tiles: Any, outputs: int, taps: int) -> None:
     tiles(outputs)
-    x, w = normal((2, 16, 16, 8)), normal((8, 3, 3, 8), 1)
-    window = resolve(3, 1, 1, "same", (16, 16))
+    x, w, margin = normal((2, 16, 16, 8)), normal((8, taps, taps, 8), 1), taps // 2
+    window = resolve(taps, 1, 1, "same", (16, 16))
     y = apply(Convolution(window), leaf("input", "x", x.shape), leaf("parameter", "w", w.shape))
     clean = Machine(Graph({"y": y}), {"x": x, "w": w}).run()["y"]
     row, column = 5, 10
     x[0, row, column, 3] = np.nan
     found = Machine(Graph({"y": y}), {"x": x, "w": w}).run()["y"]
-    # A tile at position t sees the input from t - 1 to t + outputs.
+    # A tile at position t sees the input from t - margin to t + outputs - 1 + margin.
     tile = np.arange(16) // outputs * outputs
     seen, near = np.zeros((2, *y.shape), bool)
-    seen[0, (tile - 1 <= row) & (row <= tile + outputs)] = True
-    seen[:, :, (tile - 1 > column) | (column > tile + outputs)] = False
-    near[0, row - 1 : row + 2, column - 1 : column + 2] = True
+    seen[0, (tile - margin <= row) & (row < tile + outputs + margin)] = True
+    seen[:, :, (tile - margin > column) | (column >= tile + outputs + margin)] = False
+    near[0, row - margin : row + margin + 1, column - margin : column + margin + 1] = True
     assert seen.sum() < seen[0].size
     assert np.isnan(found[near]).all()
     assert not np.isnan(found[~seen]).any()

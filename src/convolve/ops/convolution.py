@@ -31,6 +31,9 @@ from convolve.ops.winograd import Tiling, gradient_tiling, lower_gradient, lower
 from convolve.program import Argument, At, Memory
 from convolve.window import Pads, Window
 
+LEAST_OF_GROUP = 32
+"""Channels and filters of a group from which on Winograd's tiles, a call for each group, are worth a try."""
+
 
 def patches(x: np.ndarray, window: Window, fill: float = 0.0) -> np.ndarray:
     """All windows of x (n, *spatial, c) as (n, *output, taps, c): the matrix that is never built, built."""
@@ -72,6 +75,10 @@ class Sliding(Op):
     def panel_groups(self, w: Shape) -> int:
         """How many groups of filters lie in panels of their own: narrow ones share the panels."""
         return 1 if narrow(w, self.groups) else self.groups
+
+    def _tiled(self, w: Shape) -> bool:
+        """Whether groups are so wide that tiles may pay."""
+        return self.groups == 1 or min(w[0] // self.groups, w[-1]) >= LEAST_OF_GROUP
 
     def _filters(self, x: Shape, filters: int) -> Shape:
         """The shape of the filters between channels of an input `x` and so many filters; refuses what does not fit."""
@@ -124,10 +131,11 @@ class Convolution(Sliding):
 
     def tiling(self, *inputs: Shape, fixed: bool) -> Tiling | None:
         x, w = inputs
-        if self.groups > 1:
+        if not self._tiled(w):
             return None
         lo = [pair[0] for pair in self.window.pads]
-        return product_tiling(self.window, lo, x[0], self.window.output(x[1:-1]), x[-1], w[0], fixed)
+        size = self.window.output(x[1:-1])
+        return product_tiling(self.window, lo, x[0], size, w[-1], w[0] // self.groups, fixed)
 
     def margins(self, *inputs: Shape, fixed: bool) -> dict[int, Pads]:
         """Margins of zeros that the inputs' buffers must carry; with `fixed` filters, transformed but once."""
@@ -145,7 +153,7 @@ class Convolution(Sliding):
         tiling = None if low.exact else self.tiling(*shapes, fixed=low.fixed)
         axes = self.axes(x.shape, y.shape)
         if tiling:
-            lower_product(group, low, tiling, x, w, result)
+            lower_product(group, low, tiling, x, w, result, self.groups)
         elif width := narrow(shapes[1], self.groups):
             narrow_of(group, low, x, w, axes, result, width)
         else:
@@ -196,10 +204,10 @@ class InputGradient(Sliding):
 
     def tiling(self, *inputs: Shape, fixed: bool) -> Tiling | None:
         dy, w = inputs
-        if self.groups > 1:
+        if not self._tiled(w):
             return None
         lo = [e - 1 - pair[0] for e, pair in zip(self.window.extent, self.window.pads, strict=True)]
-        return product_tiling(self.window, lo, dy[0], self.size, w[0], w[-1], fixed)
+        return product_tiling(self.window, lo, dy[0], self.size, w[0] // self.groups, w[-1], fixed)
 
     def margins(self, *inputs: Shape, fixed: bool) -> dict[int, Pads]:
         tiling = self.tiling(*inputs, fixed=fixed)
@@ -217,7 +225,7 @@ class InputGradient(Sliding):
         result = low.result(target)
         tiling = None if low.exact else self.tiling(*shapes, fixed=low.fixed)
         if tiling:
-            lower_product(group, low, tiling, dy, transposed, result)
+            lower_product(group, low, tiling, dy, transposed, result, self.groups)
             return
         for phase in product(*(range(min(s, n)) for s, n in zip(self.window.stride, self.size, strict=True))):
             axes = [self._axis(i, p, dy.shape[1 + i], turned=not width) for i, p in enumerate(phase)]

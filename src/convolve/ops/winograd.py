@@ -21,6 +21,8 @@ from convolve.native.target import PANEL, host
 from convolve.program import Argument, At, Buffer, Memory
 from convolve.window import Pads, Window
 
+TAPS = {3: (2, 4), 5: (2,)}
+"""Taps a dimension, and the outputs that tiles for them may have."""
 LEAST_CHANNELS = 8
 IMAGES = 8
 """The batch that costs are reckoned for, whatever the real one is."""
@@ -57,9 +59,12 @@ class Tiling:
     images: int
 
     @property
+    def tile(self) -> kernels.Filtering:
+        return kernels.Filtering(self.outputs, self.kernel[-1], self.dims)
+
+    @property
     def points(self) -> int:
-        """Points at which a tile's polynomials are known: multiplications of a tile, a channel and a filter."""
-        return int((self.outputs + 2) ** self.dims)
+        return self.tile.count
 
     @property
     def leads(self) -> int:
@@ -120,11 +125,11 @@ class Tiling:
 
 
 def _dims(window: Window) -> int:
-    """Along how many dimensions a window can be tiled: the last two at most, each with three taps."""
+    """Along how many dimensions a window can be tiled: the last two at most, each with as many taps, three or five."""
     plain = set(window.stride) | set(window.dilation) == {1}
     if not plain or not all(0 <= p < k for k, pair in zip(window.kernel, window.pads, strict=True) for p in pair):
         return 0
-    return 0 if window.kernel[-1] != 3 else 2 if window.kernel[-2:] == (3, 3) else 1
+    return 0 if window.kernel[-1] not in TAPS else 2 if window.kernel[-2:-1] == window.kernel[-1:] else 1
 
 
 def product_tiling(
@@ -141,7 +146,7 @@ def product_tiling(
     batch, each = (1, PASS_COST) if fixed else (IMAGES, 0)
     best, least = None, float(window.taps * channels * filters * (batch * math.prod(size) + each))
     filter_cost = PASS_COST if fixed else FILTER_COST / 36
-    for outputs in (2, 4):
+    for outputs in TAPS[window.kernel[-1]]:
         tiling = Tiling(outputs, dims, window.kernel, tuple(lo), tuple(size), images)
         points, tiles, rows = tiling.points, batch * math.prod(tiling.grid), tiling.leads * channels
         cost = points * tiles * rows * filters
@@ -157,7 +162,8 @@ def gradient_tiling(window: Window, images: int, size: Sequence[int], channels: 
     dims = _dims(window)
     if not dims or min(channels, filters) < LEAST_CHANNELS:
         return None
-    tiling = Tiling(4, dims, window.kernel, tuple(lo for lo, _ in window.pads), tuple(size), images)
+    outputs = TAPS[window.kernel[-1]][-1]
+    tiling = Tiling(outputs, dims, window.kernel, tuple(lo for lo, _ in window.pads), tuple(size), images)
     groups, tiles, rows = -(-filters // GRADIENT_GROUP), IMAGES * math.prod(tiling.grid), tiling.leads * channels
     cost = 1.3 * tiling.points * tiles * rows * filters
     cost += tiles * (rows * groups + filters) * TRANSFORM_COST * tiling.points / 36
@@ -189,8 +195,22 @@ def _pitch(channels: int) -> int:
     return wide + PANEL if wide % 64 == 0 else wide
 
 
-def lower_product(group: Group, low: Lowering, tiling: Tiling, x: Buffer, panels: At, result: Buffer) -> None:
-    """A product over `tiling`; `panels` are its filters packed [panel][tap][channel][16]."""
+def lower_product(
+    group: Group, low: Lowering, tiling: Tiling, x: Buffer, panels: At, result: Buffer, groups: int = 1
+) -> None:
+    """A product over `tiling`, group by group; `panels` are its filters packed [group][panel][tap][channel][16]."""
+    channels, filters = x.shape[-1] // groups, result.shape[-1] // groups
+    size = panel_count(filters) * math.prod(tiling.kernel) * channels * PANEL
+    for i in range(groups):
+        seen = x.part((*x.shape[:-1], channels), len(x.shape) - 1, i * channels)
+        made = result.part((*result.shape[:-1], filters), len(x.shape) - 1, i * filters)
+        _lower_group(group, low, tiling, seen, At(panels.memory, panels.index + i * size), made, i * filters)
+
+
+def _lower_group(
+    group: Group, low: Lowering, tiling: Tiling, x: Buffer, panels: At, result: Buffer, column: int
+) -> None:
+    """One group of a product, whose first filter is `column` of all."""
     channels, filters = x.shape[-1], result.shape[-1]
     length, points, count = tiling.leads * channels, tiling.points, panel_count(filters)
     rows, vectors = tile_shape(host(), PANEL)
@@ -218,7 +238,7 @@ def lower_product(group: Group, low: Lowering, tiling: Tiling, x: Buffer, panels
         v = low.temporary(f"{low.label}.tiles", points * v_plane)
         pieces = max(1, tiling.count * length // TRANSFORM_GRAIN)
         transform = tiles | common | {"v": At(v), "pieces": pieces}
-        low.call(kernels.InputTransform(tiling.outputs, tiling.dims), transform, pieces, v, "transform tiles")
+        low.call(kernels.InputTransform(tiling.tile), transform, pieces, v, "transform tiles")
         u_plane = width * min(kernels.CHUNK, length) + PANEL
         own: dict[str, Argument] = {"v": At(v), "u": panels, "u_plane": u_plane}
         first = points * u_plane
@@ -227,7 +247,7 @@ def lower_product(group: Group, low: Lowering, tiling: Tiling, x: Buffer, panels
         own = tiles | {"u": At(u)}
         first = points * v_plane
     pool = 2 if group.pooled else 1
-    kinds, arguments = epilogue_inputs(group, low)
+    kinds, arguments = epilogue_inputs(group, low, column)
     for i in [i for i, kind in enumerate(kinds) if kind.startswith("vector")]:
         source = low.plain(group.inputs[i])
         arguments[f"in{i}_table"] = table(tiling.places(source))
@@ -246,7 +266,7 @@ def lower_product(group: Group, low: Lowering, tiling: Tiling, x: Buffer, panels
         "m_start": first,
     }
     epilogue = Formula(kinds, group.steps, group.results)
-    main = kernels.Product(tiling.outputs, tiling.dims, rows, vectors, epilogue, pool, fresh)
+    main = kernels.Product(tiling.tile, rows, vectors, epilogue, pool, fresh)
     flops = 2 * math.prod(tiling.kernel) * tiling.images * math.prod(tiling.size) * channels * filters
     scratch = first + points * m_plane + 4 * PANEL
     most = -(-tiling.count // blocks)
@@ -269,7 +289,7 @@ def _transformed(low: Lowering, tiling: Tiling, panels: At, channels: int, count
         "group_panels": kernels.GROUP // PANEL,
         "parts": parts,
     }
-    spec = kernels.FilterTransform(tiling.outputs, tiling.dims)
+    spec = kernels.FilterTransform(tiling.tile)
     low.call(spec, arguments, count * parts, u, "transform filters")
     return u
 
@@ -312,9 +332,10 @@ def lower_gradient(y: Value, low: Lowering, tiling: Tiling, x: Buffer, dy: Buffe
     }
     arguments |= tiling.along("x", x) | tiling.along("dy", dy)
     flops = 2 * math.prod(tiling.kernel) * tiling.images * math.prod(tiling.size) * channels * filters
-    spec = kernels.FilterGradientSum(tiling.dims, rows, vectors)
+    spec = kernels.FilterGradientSum(tiling.tile.transposed, rows, vectors)
     scratch = points * (v_plane + z_plane) + 4 * PANEL
-    name = f"winograd {_tile_name(3, tiling.dims)} of {_tile_name(4, tiling.dims)}, {slices} slices"
+    sides = (_tile_name(side, tiling.dims) for side in (tiling.tile.taps, tiling.outputs))
+    name = f"winograd {' of '.join(sides)}, {slices} slices"
     low.call(spec, arguments, slices * groups, sums, name, flops, scratch)
     result = low.result(y)
     parts = max(1, length // 16)
@@ -329,7 +350,7 @@ def lower_gradient(y: Value, low: Lowering, tiling: Tiling, x: Buffer, dy: Buffe
         "channel_rows": channel_rows,
         "parts": parts,
     }
-    low.call(kernels.FilterGradientResult(tiling.dims), last, panels * parts, result, "transform back")
+    low.call(kernels.FilterGradientResult(tiling.tile.transposed), last, panels * parts, result, "transform back")
 
 
 def _tile_name(side: int, dims: int) -> str:

@@ -1,16 +1,17 @@
-"""Winograd's minimal filtering: 3x3 convolutions with 2.25 (2x2 outputs a tile) or 4 (4x4) times fewer multiplications.
+"""Winograd's minimal filtering F(m, r): m outputs by r taps take m + r - 1 multiplications, not m r.
 
     Y = AT [ (BT d B) . (G g GT) ] A            for each tile d of the input, summed over channels in the middle
 
-(Lavin and Gray, 2016.) The points are 0, +-5/8, +-3/2 and infinity for 4x4 outputs, with which the largest error is
-that of a direct float32 convolution, and 0, +-1 and infinity for 2x2. The middle is one matrix product for each of
-the tile's points; a piece transforms a block of tiles into scratch, multiplies, and transforms back with the epilogue.
+(Lavin and Gray, 2016.) In two dimensions F(2x2,3x3) takes 2.25 times fewer, F(4x4,3x3) 4 and F(2x2,5x5) 2.78. Six
+points are 0, +-5/8, +-3/2 and infinity, with which the largest error of F(4x4,3x3) is that of a direct float32
+convolution, four are 0, +-1 and infinity. The middle is one matrix product for each of the tile's points; a piece
+transforms a block of tiles into scratch, multiplies, and transforms back with the epilogue.
 
-Tiles lie along the last one or two dimensions (with one, 1.5 and 2 times fewer multiplications). Taps of the
+Tiles lie along the last one or two dimensions (with one, 1.5, 2 and 1.67 times fewer multiplications). Taps of the
 dimensions before these, the leads, join the channels: the sum in the middle runs over both.
 
-The filter gradient is the same with other sizes, F(3x3, 4x4): tiles of dY take the filter's part, and the sum runs
-over tiles.
+The filter gradient is the same with outputs and taps exchanged, F(r, m): tiles of dY take the filter's part, and the
+sum runs over tiles.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from convolve.native.kernels.functions import FUNCTIONS
 from convolve.native.kernels.gemm import UNROLL, share
 from convolve.native.target import PANEL
 
-POINTS: dict[int, tuple[float, ...]] = {2: (1.0,), 4: (0.625, 1.5)}
-"""The positive points for 2x2 and 4x4 outputs; zero, their negatives and infinity go with them."""
+POINTS: dict[int, tuple[float, ...]] = {4: (1.0,), 6: (0.625, 1.5)}
+"""The positive ones of so many points a dimension; zero, their negatives and infinity go with them."""
 GROUP = 128
 """Filters whose products are held at once."""
 FRESH_GROUP, CHUNK = 32, 128
@@ -38,6 +39,65 @@ Vectors = list[Expr]
 Transform = Callable[[Vectors], Vectors]
 Ask = Callable[[Expr, Expr, Expr], None]
 """Prefetches something in so manieth of so many row tiles, at a step of its reduction."""
+Place = tuple[int, ...]
+Tile = dict[Place, Expr]
+"""Vectors by their place in a tile."""
+
+
+@dataclass(frozen=True)
+class Filtering:
+    """F(outputs, taps), along each of `dims` dimensions."""
+
+    outputs: int
+    taps: int
+    dims: int
+
+    @property
+    def side(self) -> int:
+        """Points a dimension, and inputs that a tile sees."""
+        return self.outputs + self.taps - 1
+
+    @property
+    def count(self) -> int:
+        """Points at which a tile's polynomials are known: multiplications of a tile, a channel and a filter."""
+        return int(self.side**self.dims)
+
+    @property
+    def filter_size(self) -> int:
+        return int(self.taps**self.dims)
+
+    @property
+    def transposed(self) -> Filtering:
+        """What the gradient of the filters takes: a filter's part is a tile of the outputs' gradient."""
+        return Filtering(self.taps, self.outputs, self.dims)
+
+    def places(self, side: int) -> list[Place]:
+        """Every place of a tile of `side` positions a dimension, last dimension fastest."""
+        return list(product(range(side), repeat=self.dims))
+
+    def transformed_input(self, k: Kernel, d: Tile) -> Tile:
+        return self._along(lambda line: input_transform(k, POINTS[self.side], line), d)
+
+    def transformed_filter(self, k: Kernel, g: Tile) -> Tile:
+        return self._along(lambda line: filter_transform(k, POINTS[self.side], line), g)
+
+    def output(self, k: Kernel, m: Sequence[Expr]) -> Tile:
+        """A tile's outputs from its products at all points."""
+        found = dict(zip(self.places(self.side), m, strict=True))
+        return self._along(lambda line: output_transform(k, POINTS[self.side], line, self.outputs), found)
+
+    def _along(self, apply: Transform, tile: Tile) -> Tile:
+        """A transform along each dimension of a tile in turn."""
+        for axis in range(self.dims):
+            lines: dict[Place, Vectors] = {}
+            for place in sorted(tile):
+                lines.setdefault(place[:axis] + place[axis + 1 :], []).append(tile[place])
+            tile = {
+                (*rest[:axis], i, *rest[axis:]): value
+                for rest, line in lines.items()
+                for i, value in enumerate(apply(line))
+            }
+        return {place: tile[place] for place in sorted(tile)}
 
 
 def _fma(k: Kernel, factor: float, a: Expr, b: Expr) -> Expr:
@@ -119,35 +179,12 @@ def output_transform(k: Kernel, points: Sequence[float], m: Vectors, outputs: in
     return made
 
 
-Tile = dict[tuple[int, ...], Expr]
-"""Vectors by their place in a tile."""
-
-
-def places(side: int, dims: int) -> list[tuple[int, ...]]:
-    """Every place of a tile, last dimension fastest."""
-    return list(product(range(side), repeat=dims))
-
-
-def along(apply: Transform, tile: Tile, dims: int) -> Tile:
-    """A transform along each dimension of a tile in turn."""
-    for axis in range(dims):
-        lines: dict[tuple[int, ...], Vectors] = {}
-        for place in sorted(tile):
-            lines.setdefault(place[:axis] + place[axis + 1 :], []).append(tile[place])
-        tile = {
-            (*rest[:axis], i, *rest[axis:]): value
-            for rest, line in lines.items()
-            for i, value in enumerate(apply(line))
-        }
-    return {place: tile[place] for place in sorted(tile)}
-
-
 def steps(name: str, dims: int) -> tuple[str, ...]:
     """Arguments for the strides of `name` along a tile's dimensions."""
     return tuple(f"{name}_step{axis}:int" for axis in range(dims))
 
 
-def moved(k: Kernel, at: Pointer, name: str, place: tuple[int, ...]) -> Pointer:
+def moved(k: Kernel, at: Pointer, name: str, place: Place) -> Pointer:
     """`at`, moved to a place of its tile by the strides of `name`."""
     for axis, index in enumerate(place):
         if index:
@@ -159,70 +196,64 @@ def moved(k: Kernel, at: Pointer, name: str, place: tuple[int, ...]) -> Pointer:
 class FilterTransform:
     """Panels [panel][lead][tap][channel][16] to the products' [panel group][point][panel][lead][channel][16]."""
 
-    outputs: int
-    dims: int
+    tile: Filtering
 
     @property
     def arguments(self) -> tuple[str, ...]:
         return ("x:f4", "y:f4", "channels:int", "leads:int", "panels:int", "group_panels:int", "parts:int")
 
     def emit(self, k: Kernel) -> None:
-        taps, count = 3**self.dims, (self.outputs + 2) ** self.dims
         panel, part = k.piece // k.parts, k.piece % k.parts
         group, inside = panel // k.group_panels, panel % k.group_panels
         first_panel = group * k.group_panels
         here = k.minimum(k.panels - first_panel, k.group_panels)
         lead_size = k.channels * PANEL
         plane = lead_size * k.leads
-        x = k.x + panel * plane * taps
-        y = k.y + (first_panel * plane * count + inside * plane)
+        x = k.x + panel * plane * self.tile.filter_size
+        y = k.y + (first_panel * plane * self.tile.count + inside * plane)
         first, last = share(part, k.parts, k.leads * k.channels)
         with k.range(last, first) as row:
-            emit_filter_transform(k, self.outputs, self.dims, x, row, y + row * PANEL, plane * here)
+            emit_filter_transform(k, self.tile, x, row, y + row * PANEL, plane * here)
 
 
-def emit_filter_transform(
-    k: Kernel, outputs: int, dims: int, x: Pointer, row: Expr, target: Pointer, plane: Expr
-) -> None:
+def emit_filter_transform(k: Kernel, tile: Filtering, x: Pointer, row: Expr, target: Pointer, plane: Expr) -> None:
     """One row (lead, channel) of the panel at `x`, transformed to `target[point * plane]`."""
     size = k.channels * PANEL
     lead, channel = row // k.channels, row % k.channels
     with k.range(PANEL, step=k.target.lanes) as lane:
-        at, to = x + (lead * size * 3**dims + channel * PANEL + lane), target + lane
-        tile = {}
-        for place in places(3, dims):
-            tile[place] = at.vector()
+        at, to = x + (lead * size * tile.filter_size + channel * PANEL + lane), target + lane
+        found = {}
+        for place in tile.places(tile.taps):
+            found[place] = at.vector()
             (at + AHEAD * PANEL).prefetch()
             at = at + size
-        for value in along(lambda g: filter_transform(k, POINTS[outputs], g), tile, dims).values():
+        for value in tile.transformed_filter(k, found).values():
             to.store_vector(value)
             to = to + plane
 
 
-def ask_for_next(k: Kernel, x: Pointer, outputs: int, dims: int, channel: Expr) -> None:
+def ask_for_next(k: Kernel, tile: Filtering, x: Pointer, channel: Expr) -> None:
     """Prefetch what the next tile does not share with this one; the vectors of a cache line take turns, by rows."""
-    turns = PANEL // k.target.lanes if dims > 1 else 1
-    x = x + k.args[f"x_step{dims - 1}"] * outputs
+    turns = PANEL // k.target.lanes if tile.dims > 1 else 1
+    x = x + k.args[f"x_step{tile.dims - 1}"] * tile.outputs
     if turns > 1:
         x = x + k.x_step0 * (channel // k.target.lanes % turns)
-    for place in places(outputs + 2, dims):
-        if place[-1] >= 2 and (dims == 1 or place[0] % turns == 0):
+    for place in tile.places(tile.side):
+        if place[-1] >= tile.taps - 1 and (tile.dims == 1 or place[0] % turns == 0):
             moved(k, x, "x", place).prefetch()
 
 
-def emit_input_transform(k: Kernel, outputs: int, dims: int, x: Pointer, target: Pointer, plane: Expr) -> None:
+def emit_input_transform(k: Kernel, tile: Filtering, x: Pointer, target: Pointer, plane: Expr) -> None:
     """One tile's patch of all channels through all leads, transformed to `target[point * plane + lead, channel]`.
 
     A lead's last vector may reach into the next lead's place, which is written after it.
     """
-    lanes, points, size = k.target.lanes, POINTS[outputs], outputs + 2
     with k.range(k.leads) as lead:
         source, to = x + (k.lead + lead).load(), target + lead * k.channels
-        with k.range(k.channels, step=lanes) as channel:
-            tile = {place: moved(k, source + channel, "x", place).vector() for place in places(size, dims)}
-            ask_for_next(k, source + channel, outputs, dims, channel)
-            values = along(lambda d: input_transform(k, points, d), tile, dims)
-            for point, value in enumerate(values.values()):
+        with k.range(k.channels, step=k.target.lanes) as channel:
+            found = {place: moved(k, source + channel, "x", place).vector() for place in tile.places(tile.side)}
+            ask_for_next(k, tile, source + channel, channel)
+            for point, value in enumerate(tile.transformed_input(k, found).values()):
                 (to + (plane * point + channel)).store_vector(value)
 
 
@@ -230,32 +261,30 @@ def emit_input_transform(k: Kernel, outputs: int, dims: int, x: Pointer, target:
 class InputTransform:
     """All tiles at all points: [point][tile][lead][channel]. A piece is a share of the tiles."""
 
-    outputs: int
-    dims: int
+    tile: Filtering
 
     @property
     def arguments(self) -> tuple[str, ...]:
         sizes = ("tiles:int", "channels:int", "leads:int", "v_pitch:int", "v_plane:int", "pieces:int")
-        return ("x:f4", "v:f4", "x_tile:i4", "lead:i4", *steps("x", self.dims), *sizes)
+        return ("x:f4", "v:f4", "x_tile:i4", "lead:i4", *steps("x", self.tile.dims), *sizes)
 
     def emit(self, k: Kernel) -> None:
         first, last = share(k.piece, k.pieces, k.tiles)
         with k.range(last, first) as tile:
             origin = k.x + (k.x_tile + tile).load()
-            emit_input_transform(k, self.outputs, self.dims, origin, k.v + tile * k.v_pitch, k.v_plane)
+            emit_input_transform(k, self.tile, origin, k.v + tile * k.v_pitch, k.v_plane)
 
 
 @dataclass(frozen=True)
 class Product:
-    """A convolution by tiles of `outputs` along `dims` dimensions. A piece is a block of tiles, a share of filters.
+    """A convolution by tiles. A piece is a block of tiles, a share of filters.
 
     With a `pool` of 2, what is stored is the maximum of each two outputs along each of these dimensions (NaN wins).
     With `fresh` filters, `u` are panels as they are, and it is the tiles, `v`, that have been transformed: a piece
     transforms its filters in scratch, chunk by chunk. So less comes from memory, where few tiles need each filter.
     """
 
-    outputs: int
-    dims: int
+    tile: Filtering
     rows: int
     vectors: int
     epilogue: Formula
@@ -264,21 +293,21 @@ class Product:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        vectors = self.epilogue.indices("vector")
-        tiles = ("x:f4", "x_tile:i4", *steps("x", self.dims), "lead:i4")
+        vectors, dims = self.epilogue.indices("vector"), self.tile.dims
+        tiles = ("x:f4", "x_tile:i4", *steps("x", dims), "lead:i4")
         return (
             *(("v:f4", "u_plane:int") if self.fresh else tiles),
-            *("u:f4", "y:f4", "tiles:int", "blocks:int", "y_tile:i4", *steps("y", self.dims)),
+            *("u:f4", "y:f4", "tiles:int", "blocks:int", "y_tile:i4", *steps("y", dims)),
             "extent:i4",  # how many positions a tile stores along each dimension, a byte each
             *("channels:int", "leads:int", "columns:int", "group:int", "splits:int"),
             *("v_pitch:int", "v_plane:int", "m_pitch:int", "m_plane:int", "m_start:int"),
             *self.epilogue.arguments,
             *(f"in{i}_table:i4" for i in vectors),
-            *(step for i in vectors for step in steps(f"in{i}", self.dims)),
+            *(step for i in vectors for step in steps(f"in{i}", dims)),
         )
 
     def emit(self, k: Kernel) -> None:
-        points = (self.outputs + 2) ** self.dims
+        points = self.tile.count
         rows = k.leads * k.channels
         first, end = share(k.piece // k.splits, k.blocks, (k.tiles + (self.rows - 1)) // self.rows)
         first = first * self.rows
@@ -287,7 +316,7 @@ class Product:
         if not self.fresh:
             with k.range(count) as tile:
                 origin = k.x + (k.x_tile + (first + tile)).load()
-                emit_input_transform(k, self.outputs, self.dims, origin, v + tile * k.v_pitch, k.v_plane)
+                emit_input_transform(k, self.tile, origin, v + tile * k.v_pitch, k.v_plane)
         groups = (k.columns + (k.group - 1)) // k.group
         first_group, last_group = share(k.piece % k.splits, k.splits, groups)
         with k.range(last_group, first_group) as group:
@@ -307,7 +336,7 @@ class Product:
 
     def _fresh_products(self, k: Kernel, column: Expr, panels: Expr, v: Pointer, m: Pointer, count: Expr) -> None:
         """The products of the filters from `column` on, transformed chunk by chunk."""
-        points, taps, u = (self.outputs + 2) ** self.dims, 3**self.dims, k.scratch
+        points, taps, u = self.tile.count, self.tile.filter_size, k.scratch
         rows = k.leads * k.channels
         x, panel_size = k.u + column * rows * taps, rows * PANEL * taps
         with k.range((rows + (CHUNK - 1)) // CHUNK) as chunk:
@@ -315,9 +344,7 @@ class Product:
             length = k.minimum(rows - start, CHUNK)
             with k.range(panels) as panel, k.range(length) as row:
                 target = u + (panel * length + row) * PANEL
-                emit_filter_transform(
-                    k, self.outputs, self.dims, x + panel * panel_size, start + row, target, k.u_plane
-                )
+                emit_filter_transform(k, self.tile, x + panel * panel_size, start + row, target, k.u_plane)
             with k.range(points) as point, k.range(panels) as panel:
                 b = u + (point * k.u_plane + panel * length * PANEL)
                 a, target = v + (point * k.v_plane + start), m + (point * k.m_plane + panel * PANEL)
@@ -326,7 +353,7 @@ class Product:
 
     def _next_chunk(self, k: Kernel, x: Pointer, start: Expr, length: Expr, point: Expr) -> Ask:
         """Prefetch as many rows from `start` on, tap by tap; behind the last chunk, some for nothing."""
-        points, taps = (self.outputs + 2) ** self.dims, 3**self.dims
+        points, taps = self.tile.count, self.tile.filter_size
 
         def ask(block: Expr, blocks: Expr, channel: Expr) -> None:
             each = points * blocks // taps
@@ -401,10 +428,10 @@ class Product:
 
     def _output(self, k: Kernel, m: Pointer, tile: Expr, column: Expr, width: Expr) -> None:
         """Transform a tile's products back and store what lies inside the image."""
-        lanes, points, dims = k.target.lanes, POINTS[self.outputs], self.dims
+        lanes, shape = k.target.lanes, self.tile
         extent = (k.extent + tile).load()
-        stored = self.outputs // self.pool
-        full = sum(stored << (8 * axis) for axis in range(dims))
+        stored = shape.outputs // self.pool
+        full = sum(stored << (8 * axis) for axis in range(shape.dims))
         y = k.y + ((k.y_tile + tile).load() + column)
         sources = {
             i: k.args[f"in{i}"] + ((k.args[f"in{i}_table"] + tile).load() + column)
@@ -412,13 +439,9 @@ class Product:
         }
         with k.range(width, step=lanes) as lane:
             left = width - lane
-            found = {
-                place: (m + (k.m_plane * point + lane)).vector()
-                for point, place in enumerate(places(self.outputs + 2, dims))
-            }
-            values = along(lambda r: output_transform(k, points, r, self.outputs), found, dims)
+            values = shape.output(k, [(m + (k.m_plane * point + lane)).vector() for point in range(shape.count)])
 
-            def output(place: tuple[int, ...]) -> Expr:
+            def output(place: Place) -> Expr:
                 operands = []
                 for index, kind in enumerate(self.epilogue.inputs):
                     if kind == "sum":
@@ -432,23 +455,23 @@ class Product:
                 [value] = self.epilogue.evaluate(k, operands)
                 return value
 
-            def store(place: tuple[int, ...], mask: Mask | None) -> None:
+            def store(place: Place, mask: Mask | None) -> None:
                 corner = [self.pool * i for i in place]
                 window = [
                     output(tuple(i + j for i, j in zip(corner, offset, strict=True)))
-                    for offset in places(self.pool, dims)
+                    for offset in shape.places(self.pool)
                 ]
                 value = reduce(lambda a, b: FUNCTIONS["maximum"](k, a, b), window)
                 moved(k, y + lane, "y", place).store_vector(value, mask)
 
             with k.either(extent.equals(full) & (left >= lanes)) as (inside, edge):
                 with inside:
-                    for place in places(stored, dims):
+                    for place in shape.places(stored):
                         store(place, None)
                 with edge:
                     mask = k.lane_mask(left)
-                    counts = [(extent >> (8 * axis)) & 255 for axis in range(dims)]
-                    for place in places(stored, dims):
+                    counts = [(extent >> (8 * axis)) & 255 for axis in range(shape.dims)]
+                    for place in shape.places(stored):
                         exists = counts[0] > place[0]
                         for n, i in zip(counts[1:], place[1:], strict=True):
                             exists = exists & (n > i)
@@ -464,7 +487,8 @@ class FilterGradientSum:
     `y[slice, point, panel, (lead, channel), 16]`.
     """
 
-    dims: int
+    tile: Filtering
+    """F(taps, outputs): tiles of X have all its points, those of dY are its filters."""
     rows: int
     vectors: int
 
@@ -473,14 +497,13 @@ class FilterGradientSum:
         return (
             *("x:f4", "dy:f4", "y:f4"),
             *("tiles:int", "block:int", "slices:int", "x_tile:i4", "dy_tile:i4"),
-            *(*steps("x", self.dims), *steps("dy", self.dims)),
+            *(*steps("x", self.tile.dims), *steps("dy", self.tile.dims)),
             *("channels:int", "lead:i4", "leads:int", "columns:int", "group:int", "groups:int", "panels:int"),
             *("v_pitch:int", "v_plane:int", "z_pitch:int", "z_plane:int", "z_start:int", "channel_rows:int"),
         )
 
     def emit(self, k: Kernel) -> None:
-        lanes, points, dims = k.target.lanes, POINTS[4], self.dims
-        point_count = 6**dims
+        lanes, shape = k.target.lanes, self.tile
         group, part = k.piece % k.groups, k.piece // k.groups
         column = group * k.group
         width = k.minimum(k.columns - column, k.group)
@@ -488,21 +511,22 @@ class FilterGradientSum:
         first, last = share(part, k.slices, k.tiles)
         v, z = k.scratch, k.scratch + k.z_start
         panel_size = k.channel_rows * PANEL
-        y = k.y + (part * k.panels * point_count + column // PANEL) * panel_size
+        y = k.y + (part * k.panels * shape.count + column // PANEL) * panel_size
         blocks = (last - first + (k.block - 1)) // k.block
         with k.range(blocks) as block:
             start = first + block * k.block
             count = k.minimum(last - start, k.block)
             with k.range(count) as tile:
                 origin = k.x + (k.x_tile + (start + tile)).load()
-                emit_input_transform(k, 4, dims, origin, v + tile * k.v_pitch, k.v_plane)
+                emit_input_transform(k, shape.transposed, origin, v + tile * k.v_pitch, k.v_plane)
                 received = k.dy + ((k.dy_tile + (start + tile)).load() + column)
                 with k.range(width, step=lanes) as lane:
-                    found = {place: moved(k, received + lane, "dy", place).vector() for place in places(4, dims)}
-                    values = along(lambda g: filter_transform(k, points, g), found, dims)
-                    for point, value in enumerate(values.values()):
+                    found = {
+                        place: moved(k, received + lane, "dy", place).vector() for place in shape.places(shape.taps)
+                    }
+                    for point, value in enumerate(shape.transformed_filter(k, found).values()):
                         (z + (tile * k.z_pitch + k.z_plane * point + lane)).store_vector(value)
-            with k.range(point_count) as position, k.range(panels) as panel:
+            with k.range(shape.count) as position, k.range(panels) as panel:
                 target = y + (position * k.panels + panel) * panel_size
                 z_panel = z + (position * k.z_plane + panel * PANEL)
                 with k.range(k.channel_rows // self.rows) as row:
@@ -530,7 +554,7 @@ class FilterGradientSum:
 class FilterGradientResult:
     """Add the slices in order and transform back: to panels [panel][lead][tap][channel][16]."""
 
-    dims: int
+    tile: Filtering
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -540,24 +564,23 @@ class FilterGradientResult:
         )
 
     def emit(self, k: Kernel) -> None:
-        lanes, points, dims = k.target.lanes, POINTS[4], self.dims
+        lanes, points, taps = k.target.lanes, self.tile.count, self.tile.outputs**self.tile.dims
         panel, part = k.piece // k.parts, k.piece % k.parts
         panel_size = k.channel_rows * PANEL
         plane = k.panels * panel_size
         first, last = share(part, k.parts, k.leads * k.channels)
         left = k.columns - panel * PANEL
-        y = k.y + panel * k.leads * k.channels * (3**dims * PANEL)
+        y = k.y + panel * k.leads * k.channels * (taps * PANEL)
         with k.range(last, first) as row, k.range(PANEL, step=lanes) as lane:
             source = k.x + (panel * panel_size + row * PANEL + lane)
-            sums = [k.variable((source + plane * point).vector()) for point in range(6**dims)]
+            sums = [k.variable((source + plane * point).vector()) for point in range(points)]
             with k.range(k.slices, 1) as index:
-                at = source + index * plane * 6**dims
+                at = source + index * plane * points
                 for point, total in enumerate(sums):
                     total.set(total.get() + (at + plane * point).vector())
-            found = {place: total.get() for place, total in zip(places(6, dims), sums, strict=True)}
-            values = along(lambda m: output_transform(k, points, m, 3), found, dims)
+            values = self.tile.output(k, [total.get() for total in sums])
             inside = k.lane_mask(left - lane)
             lead, channel = row // k.channels, row % k.channels
             for tap, value in enumerate(values.values()):
-                place = y + (((lead * 3**dims + tap) * k.channels + channel) * PANEL + lane)
+                place = y + (((lead * taps + tap) * k.channels + channel) * PANEL + lane)
                 place.store_vector(k.select(inside, value, k.constant(0.0)))
