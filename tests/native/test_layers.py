@@ -125,6 +125,12 @@ def joined(layer: Layer) -> Net:
     return Net(x, layer(x, Tanh()(x)))
 
 
+def halved(layer: Layer) -> Net:
+    """A layer of two inputs, given x and x halved and doubled again, without the rest."""
+    x = Input()
+    return Net(x, layer(x, Upsample(2)(MaxPool(2)(x))))
+
+
 def diamond() -> Net:
     x = Input()
     h = Conv(4, 3)(x)
@@ -162,7 +168,12 @@ EXAMPLES: dict[str, list[tuple[Layer, Shape]]] = {
         (Clip(high=0.25), (3, 4)),
         (Clip(), (3, 4)),
     ],
-    "Concat": [(joined(Concat()), (5, 4, 3)), (joined(Concat(axis=1)), (5, 4, 3)), (joined(Concat()), (6,))],
+    "Concat": [
+        (joined(Concat()), (5, 4, 3)),
+        (joined(Concat(axis=1)), (5, 4, 3)),
+        (joined(Concat()), (6,)),
+        *((halved(Concat(pad=True)), shape) for shape in [(7, 3), (8, 5, 2), (5, 4, 7, 2)]),
+    ],
     "Conv": [
         (Conv(5, 3), (11, 2)),
         (Conv(18, 4, stride=3, padding="valid", bias=False), (13, 1)),
@@ -663,6 +674,18 @@ def test_squeeze_and_excitation(shape: Shape, pooled: bool) -> None:
     expected = x * gate.reshape(3, *[1] * (x.ndim - 2), -1)
     np.testing.assert_allclose(model.predict(x), expected, rtol=1e-5, atol=1e-6)
     check_layer(net, shape)
+
+
+def test_what_lost_a_rest_is_padded_by_its_last_positions() -> None:
+    x = np.random.default_rng(0).standard_normal((2, 7, 4, 3)).astype(np.float32)
+    pooled = x[:, :6].reshape(2, 3, 2, 2, 2, 3).max((2, 4)).repeat(2, 1).repeat(2, 2)
+    expected = np.concatenate([x, np.pad(pooled, ((0, 0), (0, 1), (0, 0), (0, 0)), "edge")], -1)
+    np.testing.assert_array_equal(Model(halved(Concat(pad=True)), x.shape[1:]).predict(x), expected)
+    with pytest.raises(ShapeError, match=r"concat1.*pad=True.*Received: \(7, 4, 3\), \(6, 4, 3\)"):
+        Model(halved(Concat()), x.shape[1:])
+    smaller = Input()
+    with pytest.raises(ShapeError, match=r"Received: \(3, 2, 3\), \(7, 4, 3\)"):
+        Model(Net(smaller, Concat(pad=True)(MaxPool(2)(smaller), smaller)), x.shape[1:])
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear"])

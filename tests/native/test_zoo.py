@@ -15,7 +15,7 @@ SMALL: dict[str, tuple[int, ...]] = {
     "m5": (1800, 1),
     "m5_narrow": (1800, 1),
     "cnn3d": (9, 8, 10, 1),
-    "unet": (16, 24, 3),
+    "unet": (13, 26, 3),
     "autoencoder": (16, 12, 1),
 }
 LONG: dict[str, tuple[int, ...]] = {

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from convolve import ops
 from convolve.errors import ConvolveError, ShapeError
-from convolve.graph import Value
+from convolve.graph import Shape, Value
 from convolve.layers.base import JOINS, Layer, Scope, Symbol, one
 
 
@@ -55,14 +55,26 @@ class Multiply(Layer):
 
 @dataclass(frozen=True)
 class Concat(Layer):
-    """Results one behind the other along `axis`: the channels by default."""
+    """Results one behind the other along `axis`: the channels by default.
+
+    With `pad`, what is smaller than the first one gets its last positions once more, until it is as large: halved and
+    doubled, an odd size has lost one (as in MONAI's U-Net).
+
+    >>> from convolve import ConvTranspose, Input, MaxPool, Model
+    >>> x = Input()
+    >>> halved = MaxPool(2)(x)
+    >>> net = Net(x, Concat(pad=True)(x, ConvTranspose(4, 2, stride=2)(halved)))
+    >>> Model(net, input_shape=(7, 10, 3)).output_shape
+    (7, 10, 7)
+    """
 
     axis: int = -1
+    pad: bool = False
     name: str | None = None
 
     def build(self, scope: Scope, *inputs: Value) -> Value:
         _some(scope, inputs, "Concat")
-        return _concatenated(scope, inputs, self.axis)
+        return _concatenated(scope, inputs, self.axis, self.pad)
 
 
 @dataclass(frozen=True, init=False)
@@ -233,7 +245,7 @@ def _some(scope: Scope, inputs: tuple[Value, ...], what: str) -> None:
         raise ShapeError(f"{scope.title}: {what} joins at least one input. Received: none")
 
 
-def _concatenated(scope: Scope, values: Sequence[Value], axis: int) -> Value:
+def _concatenated(scope: Scope, values: Sequence[Value], axis: int, pad: bool = False) -> Value:
     shapes = [v.shape for v in values]
     listed = ", ".join(str(s[1:]) for s in shapes)
     rank = len(shapes[0])
@@ -244,12 +256,22 @@ def _concatenated(scope: Scope, values: Sequence[Value], axis: int) -> Value:
         )
     if axis % rank == 0:
         raise ShapeError(f"{scope.title}: axis 0 is the batch, which cannot grow. Received: axis={axis}")
+    if pad:
+        values = [_padded(x, values[0].shape, axis % rank) for x in values]
+        shapes = [v.shape for v in values]
     if len({(*s[: axis % rank], *s[axis % rank + 1 :]) for s in shapes}) > 1:
         raise ShapeError(
             f"{scope.title}: along axis {axis}, results of one size in all other dimensions are joined; the same "
-            f'strides and padding="same" keep it. Received: {listed}'
+            f'strides and padding="same" keep it, sizes that halve without a rest as well, and Concat(pad=True) makes '
+            f"up for what a rest left smaller. Received: {listed}"
         )
     return ops.concat(*values, axis=axis)
+
+
+def _padded(x: Value, shape: Shape, axis: int) -> Value:
+    """A result whose edge is repeated until it is as large as `shape`, but along `axis`."""
+    lacking = [0 if d == axis else max(0, m - n) for d, (n, m) in enumerate(zip(x.shape, shape, strict=True))]
+    return ops.pad(x, tuple((0, n) for n in lacking[1:-1]), "edge") if any(lacking[1:-1]) else x
 
 
 def _alike(scope: Scope, inputs: tuple[Value, ...], what: str) -> None:

@@ -12,12 +12,15 @@ def unet(classes: int = 2, filters: int = 16, depth: int = 3, normalize: Scaling
     x (batch, *spatial, channels) -> logits (batch, *spatial, classes), at any rank: signals, images, volumes. `depth`
     times the size is halved and the filters, at first `filters`, are doubled; then up again by transposed
     convolutions, each joined with what was there on the way down. Other than in the paper, padding keeps the size
-    and each convolution has batch norm. The sizes must be multiples of 2 ** depth. With filters=64 and depth=4, the
-    paper's, it has 31,037,633 parameters for three channels and one class.
+    and each convolution has batch norm. Sizes are 2 ** depth or more; where they are no multiples of it, what was
+    halved with a rest is padded again before it is joined. With filters=64 and depth=4, the paper's, it has 31,037,633
+    parameters for three channels and one class.
 
     >>> from convolve import Model
     >>> Model(unet(classes=5, filters=4), input_shape=(64, 48, 3)).output_shape
     (64, 48, 5)
+    >>> Model(unet(classes=5, filters=4), input_shape=(61, 50, 3)).output_shape
+    (61, 50, 5)
     >>> Model(unet(filters=4, depth=2), input_shape=(16, 16, 16, 1)).output_shape
     (16, 16, 16, 2)
     """
@@ -30,7 +33,7 @@ def unet(classes: int = 2, filters: int = 16, depth: int = 3, normalize: Scaling
         x = MaxPool(2)(passed[-1])
     x = _double(filters * 2**depth, "bottom")(x)
     for level in reversed(range(depth)):
-        x = Concat()(passed[level], ConvTranspose(filters * 2**level, 2, stride=2)(x))
+        x = Concat(pad=True)(passed[level], ConvTranspose(filters * 2**level, 2, stride=2)(x))
         x = _double(filters * 2**level, f"up{level + 1}")(x)
     return Net(image, Conv(classes, 1)(x))
 

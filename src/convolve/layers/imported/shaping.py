@@ -62,7 +62,10 @@ def _concat(s: Site, *inputs: Operand) -> Result:
     d = folding.axis_of(s.node, len(inputs[0].shape), 1)
     shapes = [x.shape for x in inputs]
     if len({(*shape[:d], *shape[d + 1 :]) for shape in shapes}) > 1:
-        raise ShapeError(f"along axis {d}, all other sizes must be equal. Received: {', '.join(map(str, shapes))}")
+        raise ShapeError(
+            f"along axis {d}, all other sizes must be equal; nets that halve what they join again take sizes that "
+            f"halve without a rest. Received: {', '.join(map(str, shapes))}"
+        )
     tensors = [s.tensor(x).single(d)[0] for x in inputs]
     leader = max(tensors, key=lambda t: t.value.size)
     for other in tensors:
