@@ -219,7 +219,7 @@ def test_what_does_not_suit_a_task(call: Convolve, made: Path) -> None:
         (("set", "--net", "nets.py:one"), "a value a class for each place: end it in Conv(3, 1), or take unet"),
         (("values.csv", "--net", "nets.py:one", "--balanced"), "--task regress has no classes"),
         (("values.csv", "--net", "nets.py:one", "--label-smoothing", "0.1"), "--task regress has no classes"),
-        (("values.csv", "--task", "segment"), "a table has no masks"),
+        (("values.csv", "--task", "segment"), "a table of labels has no masks"),
         (("values.csv", "--from", "x.safetensors"), "no such file"),
         (("few.npz", "--task", "segment"), "expected a class for each place"),
     ):

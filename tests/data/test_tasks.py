@@ -61,7 +61,7 @@ def test_a_table_is_read_as_one_asks(tmp_path: Path) -> None:
     assert sorted(set(data.load(numbers, task="regress").y_train.ravel().tolist())) == [3.0, 10.0]
     assert data.load(numbers, task="labels").classes == ("3", "10")
     assert data.load(numbers, task="autoencode").task == "autoencode"
-    with pytest.raises(DataError, match="needs folders images and masks; a table has no masks"):
+    with pytest.raises(DataError, match="needs folders images and masks; a table of labels has no masks"):
         data.load(numbers, task="segment")
     with pytest.raises(FileError, match=r"t\.csv: has 'cat' as a value"):
         data.load(table(tmp_path, "value", ["1", "cat"]))

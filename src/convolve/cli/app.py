@@ -138,9 +138,10 @@ def commands() -> None:
     To begin:  convolve train mnist
 
     DATA is the name of a known set (see `convolve datasets`), a folder with one subfolder a class of images, WAV files
-    or .npy volumes, a folder with images and masks in folders of these names, a CSV of path,label or path,value, a .npz
-    with x_train, y_train, x_test and y_test, or a pair of IDX files as images,labels. MODEL is a .safetensors file, an
-    .onnx file or the folder of a training run. NAME is a net of the zoo, for instance digits or resnet20.
+    or .npy volumes, a folder with images and masks in folders of these names, a CSV of path,label or path,value, a
+    Parquet table, a .npz with x_train, y_train, x_test and y_test, or a pair of IDX files as images,labels. MODEL is a
+    .safetensors file, an .onnx file or the folder of a training run. NAME is a net of the zoo, for instance digits or
+    resnet20.
     """
 
 

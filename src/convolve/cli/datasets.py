@@ -50,8 +50,9 @@ def _names(output: Output) -> None:
     else:
         output.say(table(("name", "where"), list(names.items()), left=2))
         output.say(
-            "\nA folder with one subfolder a class (of images, WAV files or .npy arrays), a CSV of path,label, a .npz, "
-            "a pair\nof IDX files or a folder with CIFAR's is a data set, too: `convolve datasets DATA` tells more."
+            "\nA folder with one subfolder a class (of images, WAV files or .npy arrays), a CSV of path,label, a Parquet\n"
+            "table, a .npz, a pair of IDX files or a folder with CIFAR's is a data set, too: `convolve datasets DATA`\n"
+            "tells more."
         )
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from convolve.data.dataset import Task, is_number
 from convolve.data.nifti import suffix_of
@@ -26,13 +26,37 @@ HEADS = ("label", "labels", "class", "value", "values")
 MOST_LISTED = 10
 
 
+Place: TypeAlias = Any
+"""Where a file lies: a path, or what reads as one (`convolve.data.parquet.Cell`)."""
+
+
 @dataclass(frozen=True)
 class Labelled:
     """A file, the number of its class (or what else is to be learnt of it), and how messages and reports call it."""
 
-    path: Path
+    path: Place
     label: Any
     name: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: a file, how it is called, what is to be learnt of it, and the part that it is in, if any."""
+
+    place: Place
+    name: str
+    label: Any
+    """A word, several words at once, or the place of a mask."""
+    part: str | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows, how the column of labels is headed (if it is), and the classes where the table names them."""
+
+    rows: Sequence[Row]
+    head: str
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,71 +155,97 @@ def _in_parts(
     return _divided(name, classes, found["train"], fraction, seed, task)
 
 
-def list_table(path: Path, fraction: float, seed: int, task: Task | None = None) -> Listing:
-    """The files that a CSV names: rows of path,label or path,label,part, with or without a line of headings.
+def list_table(path: Path, table: Table, fraction: float, seed: int, task: Task | None = None) -> Listing:
+    """The files that a table names.
 
-    The second column says what is to be learnt, unless `task` does:
+    The column of labels says what is to be learnt, unless `task` does:
 
     * headed `value`, or numbers of which one is not whole: values (regress), several with semicolons between;
     * headed `labels`, or with a semicolon somewhere: several labels at once, with semicolons between; a file may have
       none;
+    * masks: a class for each place (segment);
     * else: a class.
 
-    Paths count from the table's folder. A part is train, validation or test; without that column, or where it names no
-    file to test on, a fraction is held out.
+    A part is train, validation or test; where none is named to test on, a fraction is held out.
 
     Raises:
-        FileError: the table cannot be read; the message has the line.
+        FileError: a row without a label.
         DataError: no rows, or a class of another part that is not trained on.
     """
-    rows, head = _rows(path)
-    task = task or _task_of([label for _, label, _ in rows], head)
-    if task == "segment":
-        raise DataError(f"{path}: to segment needs folders images and masks; a table has no masks.")
-    classes = tuple(sorted({label for _, label, part in rows if part in (None, "train")}, key=_natural))
-    number: dict[str, Any] = {name: i for i, name in enumerate(classes)}
+    rows, masks = table.rows, all(not isinstance(row.label, (str, tuple)) for row in table.rows)
+    task = task or ("segment" if masks else _task_of([row.label for row in rows], table.head))
+    if (task == "segment") is not masks and task != "autoencode":
+        raise DataError(
+            f"{path}: its labels are masks; they are for --task segment."
+            if masks
+            else f"{path}: to segment needs folders images and masks; a table of labels has no masks."
+        )
+    if task in ("segment", "autoencode"):
+        files = [
+            (Labelled(row.place, row.label if masks and task == "segment" else 0, row.name), row.part) for row in rows
+        ]
+        return _of_table(path, () if task == "segment" else ("all",), files, fraction, seed, task)
+    trained = [row.label for row in rows if row.part in (None, "train")]
+    classes, number = table.classes, dict[Any, Any]()
     if task == "regress":
-        number = {label: _values(path, label) for _, label, _ in rows}
-        count = len(number[rows[0][1]])
+        number = {row.label: _values(path, row.label) for row in rows}
+        count = len(number[rows[0].label])
         uneven = [label for label, values in number.items() if len(values) != count]
         if uneven:
             raise DataError(f"{path}: has {uneven[0]!r} among rows of {count} values; expected as many in each.")
         classes = ("value",) if count == 1 else tuple(f"value{i + 1}" for i in range(count))
     elif task == "labels":
-        sets = {label: frozenset(part.strip() for part in label.split(";")) - {""} for _, label, _ in rows}
-        classes = tuple(
-            sorted({name for _, label, part in rows if part in (None, "train") for name in sets[label]}, key=_natural)
-        )
+        sets = {row.label: frozenset(part.strip() for part in _parted(row.label)) - {""} for row in rows}
+        classes = table.classes or tuple(sorted({name for label in trained for name in sets[label]}, key=_natural))
         lost = sorted(set().union(*sets.values()) - set(classes), key=_natural)
         if lost or not classes:
             raise DataError(f"{path}: {listed(lost) or 'no label'} to test on, but not among the labels to train on.")
         number = {label: tuple(int(name in named) for name in classes) for label, named in sets.items()}
-    elif "" in number:
+    elif any(row.label == "" for row in rows):
         raise FileError(f"{path}: has a row without a label; expected path,label.")
-    unknown = sorted({label for _, label, _ in rows} - number.keys(), key=_natural)
+    else:
+        classes = classes or tuple(sorted(set(trained), key=_natural))
+        number = {name: i for i, name in enumerate(classes)}
+    unknown = sorted({row.label for row in rows} - number.keys(), key=_natural)
     if unknown:
         raise DataError(f"{path}: {listed(unknown)} to test on, but not among the classes to train on.")
-    files = [(Labelled(path.parent / name, number[label], name), part) for name, label, part in rows]
+    files = [(Labelled(row.place, number[row.label], row.name), row.part) for row in rows]
+    return _of_table(path, classes, files, fraction, seed, task)
+
+
+def _of_table(
+    path: Path,
+    classes: tuple[str, ...],
+    files: Sequence[tuple[Labelled, str | None]],
+    fraction: float,
+    seed: int,
+    task: Task,
+) -> Listing:
     found = {wanted: tuple(f for f, part in files if (part or "train") == wanted) for wanted in PARTS}
     return _in_parts(path.stem, classes, found, fraction, seed, task)
 
 
-def _task_of(labels: Sequence[str], head: str) -> Task:
-    """What the second column of a table, with this heading, is for.
+def _parted(label: str | tuple[str, ...]) -> Sequence[str]:
+    """The several words of a label."""
+    return label if isinstance(label, tuple) else label.split(";")
+
+
+def _task_of(labels: Sequence[str | tuple[str, ...]], head: str) -> Task:
+    """What the column of labels, with this heading, is for.
 
     >>> _task_of(["3", "4.5"], "label"), _task_of(["cat;dog", "cat"], ""), _task_of(["3", "4"], "")
     ('regress', 'labels', 'classify')
     """
-    numbers = [float(part) for label in labels for part in label.split(";") if is_number(part)]
-    if head in ("value", "values") or (
-        len(numbers) == sum(label.count(";") + 1 for label in labels) and any(not n.is_integer() for n in numbers)
-    ):
+    words = [part for label in labels for part in _parted(label)]
+    numbers = [float(part) for part in words if is_number(part)]
+    if head in ("value", "values") or (len(numbers) == len(words) and any(not n.is_integer() for n in numbers)):
         return "regress"
-    return "labels" if head == "labels" or any(";" in label for label in labels) else "classify"
+    several = head == "labels" or (head != "classes" and any(isinstance(w, tuple) or ";" in w for w in labels))
+    return "labels" if several else "classify"
 
 
-def _values(path: Path, label: str) -> tuple[float, ...]:
-    parts = label.split(";")
+def _values(path: Path, label: str | tuple[str, ...]) -> tuple[float, ...]:
+    parts = _parted(label)
     if not all(map(is_number, parts)):
         raise FileError(f"{path}: has {label!r} as a value; expected a number, or several with semicolons between.")
     return tuple(map(float, parts))
@@ -285,8 +335,15 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:MOST_LISTED]) + (", ..." if len(names) > MOST_LISTED else "")
 
 
-def _rows(path: Path) -> tuple[list[tuple[str, str, str | None]], str]:
-    """Path, label and part of each line, and the labels' heading where there is one."""
+def read_csv(path: Path) -> Table:
+    """The rows of a CSV: lines of path,label or path,label,part, with or without a line of headings.
+
+    Paths count from the table's folder.
+
+    Raises:
+        FileError: the table cannot be read; the message has the line.
+        DataError: no rows.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             lines = [(reader.line_num, row) for reader in [csv.reader(stream)] for row in reader if any(row)]
@@ -300,7 +357,7 @@ def _rows(path: Path) -> tuple[list[tuple[str, str, str | None]], str]:
     if not lines:
         raise DataError(f"{path}: holds no rows; expected lines of path,label.")
     named = {name: part for part, names in PARTS.items() for name in names}
-    found: list[tuple[str, str, str | None]] = []
+    found: list[Row] = []
     for line, row in lines:
         name, label, *part = (*(cell.strip() for cell in row), "")[: max(2, len(row))]
         if (
@@ -313,8 +370,8 @@ def _rows(path: Path) -> tuple[list[tuple[str, str, str | None]], str]:
                 f"{path}, line {line}: expected path,label or path,label,part with a part of {', '.join(PARTS)}. "
                 f"Received: {','.join(row)}"
             )
-        found.append((name, label, named[part[0].lower()] if part else None))
-    return found, head
+        found.append(Row(path.parent / name, name, label, named[part[0].lower()] if part else None))
+    return Table(found, head)
 
 
 def _natural(label: str) -> tuple[int, int, str]:

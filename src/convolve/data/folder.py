@@ -1,4 +1,4 @@
-"""A folder of files with one subfolder a class, or a table of files and their classes."""
+"""A folder of files with one subfolder a class, or a table of files, or of their contents, and their classes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.data.dataset import Dataset, Skipped, Task, as_task
-from convolve.data.files import Labelled, Listing, list_folder, list_table, listed, most_frequent
+from convolve.data.files import Labelled, Listing, list_folder, list_table, listed, most_frequent, read_csv
 from convolve.data.kinds import SUFFIXES, Form, Kind, Size, for_masks, kind_of, read_mask
 from convolve.data.loader import Loader, attempted
 from convolve.data.nifti import suffix_of
+from convolve.data.parquet import read_parquet, tables_of
 from convolve.errors import DataError, FileError
 from convolve.source import Rows
 
@@ -38,9 +39,9 @@ def load_folder(
     """The files of a folder, one subfolder a class: images, WAV files, or arrays in .npy files.
 
     What is to be learnt of them follows from how they lie, unless `task` says it: with folders `images` and `masks` (in
-    `train` and `test`, or without these), a class for each place (segment); of a CSV, see `convolve.data.files`. A mask
-    has its image's name, but for what follows the dot, and a class number for each pixel: grey values, or those of a
-    palette. The values that there are become the classes 0, 1, ... in their order, and their names. Masks are resized
+    `train` and `test`, or without these), a class for each place (segment); of a table, see `convolve.data.files`. A
+    mask has its image's name, but for what follows the dot, and a class number for each pixel: grey values, or those of
+    a palette. The values that there are become the classes 0, 1, ... in their order, and their names. Masks are resized
     with their images, each pixel to its nearest. Images with masks get sides that 8 divides.
 
     The kind is that of most files; others, and all whose names begin with a dot, are passed over. Classes are numbered
@@ -51,6 +52,8 @@ def load_folder(
     * Images are brought to one size by `read_image`, as uint8 (n, height, width, channels). They stay grey, of one
       channel, if all are; otherwise all become RGB.
     * WAV files become float32 (n, length, channels) of -1 to 1, at the most frequent rate (see `read_wave`).
+    A Parquet table, or a folder of them as the hub has it, is read as a table of files: see `convolve.data.parquet`.
+
     * Arrays of .npy files are volumes (d, h, w) or (d, h, w, channels), images (h, w) or signals (n,). All must have
       one shape; uint8 stays, other numbers become float32.
 
@@ -61,7 +64,7 @@ def load_folder(
     they are asked, and training asks ahead.
 
     Args:
-        path: the folder, or a CSV of path,label or path,label,part.
+        path: the folder, a CSV of path,label or path,label,part, or a Parquet table.
         size: of images (height, width), or one number for both; by default the median height and the median width of
             the training images, both made smaller by one factor if the longer is more than 64. Of sounds the number of
             samples; by default what 19 of 20 training files have at most.
@@ -77,12 +80,15 @@ def load_folder(
         DataError: no classes, a class without files, a test class that is not trained on.
     """
     root = Path(path)
-    if root.is_dir():
+    if tables_of(root):
+        listing = list_table(root, read_parquet(root, task), fraction, seed, task)
+        kind = _kind_of_table(root, listing)
+    elif root.is_dir():
         suffix = most_frequent(root, SUFFIXES)
         kind = kind_of(suffix or SUFFIXES[0])
         listing = list_folder(root, kind.suffixes, fraction, seed, task)
     else:
-        listing = list_table(root, fraction, seed, task)
+        listing = list_table(root, read_csv(root), fraction, seed, task)
         kind = _kind_of_table(root, listing)
     made = _loaded(root, listing, kind, size, rate, strict, _memory() if memory is None else memory)
     return as_task(made, task)
@@ -122,7 +128,7 @@ def _loaded(
     made = [_part(Loader(files, form, strict), fits, skipped) for files in whole]
     classes = listing.classes
     if listing.task == "segment":
-        classes, made = _with_masks(made, form)
+        classes, made = _with_masks(root, made, form)
     (x, y, names), validation, test = made
     if not len(x):
         raise FileError(f"{root}: none of its files can be read. {skipped[0].reason}")
@@ -143,19 +149,19 @@ def _loaded(
     )
 
 
-def _with_masks(parts: Sequence[Part], form: Form) -> tuple[tuple[str, ...], list[Part]]:
+def _with_masks(root: Path, parts: Sequence[Part], form: Form) -> tuple[tuple[str, ...], list[Part]]:
     """The classes that masks have, and the parts with the masks in place of their paths.
 
     Raises:
         FileError: a mask that cannot be read, or is of another size than its image.
         DataError: more values than a mask has classes.
     """
-    paths = [Path(path) for _, y, _ in parts for path in y]
+    paths = [place for _, y, _ in parts for place in y]
     masks = [np.asarray(mask) for mask in attempted(partial(read_mask, form=form), paths, strict=True)]
     values = np.unique(np.concatenate([np.unique(mask) for mask in masks]))
     if len(values) > MOST_MASKED:
         raise DataError(
-            f"{paths[0].parent}: its masks have {len(values):,} values; expected class numbers, at most "
+            f"{root}: its masks have {len(values):,} values; expected class numbers, at most "
             f"{MOST_MASKED}. Masks saved as JPEG, or smoothed, hold values that are no classes: save them as PNG."
         )
     made, start = [], 0
@@ -176,8 +182,10 @@ def _part(loader: Loader, fits: bool, skipped: list[Skipped]) -> Part:
         rows = [row for row in rows if row not in broken]
         x = x[rows] if broken else x
     files = [loader.files[row] for row in rows]
-    labels = [str(file.label) if isinstance(file.label, Path) else file.label for file in files]
-    return x, np.array(labels), tuple(file.name for file in files)
+    masked = any(not isinstance(file.label, (int, tuple)) for file in files)
+    labels = np.empty(len(files), object) if masked else np.array([file.label for file in files])
+    labels[:] = [file.label for file in files] if masked else labels
+    return x, labels, tuple(file.name for file in files)
 
 
 def _memory() -> int:

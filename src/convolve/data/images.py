@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,8 +81,9 @@ def read_image(path: str | os.PathLike[str], shape: tuple[int, ...]) -> NDArray[
         ShapeError: `shape` is not (height, width, 1) or (height, width, 3).
     """
     _check_shape(path, shape)
-    with _opened(Path(path)) as image:
-        return _brought_to(image, Path(path), shape)
+    place: Any = Path(path) if isinstance(path, str) else path
+    with _opened(place) as image:
+        return _brought_to(image, place, shape)
 
 
 def decode_image(content: bytes, shape: tuple[int, ...], name: str) -> NDArray[np.uint8]:

@@ -73,6 +73,8 @@ def load(
     * a `.npz` with x_train, y_train, x_test, y_test (see `convolve.data.npz.load_npz`);
     * a folder with one subfolder a class, of image files, WAV files or arrays in .npy files, or a CSV of path,label
       (see `convolve.data.folder.load_folder`);
+    * a Parquet table of images, sounds, arrays or paths and labels, or a folder of them as the Hugging Face hub has it
+      (see `convolve.data.parquet`; needs pyarrow: pip install 'convolve[parquet]');
     * a folder with IDX files in MNIST's naming, or a pair of IDX files as `images.gz,labels.gz`;
     * a folder with the binary files of CIFAR-10 or CIFAR-100.
 
@@ -120,7 +122,7 @@ def is_files(data: str) -> bool:
         return False
     path = _path(data)
     return (path.is_dir() and not idx_files(path) and not cifar_files(path)) or (
-        path.suffix.lower() == ".csv" and path.is_file()
+        path.suffix.lower() in (".csv", ".parquet") and path.is_file()
     )
 
 
@@ -172,7 +174,8 @@ def _not_found(text: str, path: Path) -> str:
     known = ["mnist", *_KNOWN]
     accepted = (
         f"Expected one of {', '.join(known)}; a .npz; a folder of images, sounds or arrays, with one subfolder a "
-        "class, or of IDX files or CIFAR's; a CSV of path,label; or a pair of IDX files, images,labels."
+        "class, or of IDX files or CIFAR's; a CSV of path,label; a Parquet table; or a pair of IDX files, "
+        "images,labels."
     )
     if path.exists():
         return f"{text}: a file that is no data set by itself. {accepted}"

@@ -8,6 +8,7 @@ import struct
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,8 @@ def read_wave(path: str | os.PathLike[str], rate: int, length: int, channels: in
     Raises:
         FileError: as `probe_wave`.
     """
-    return _brought_to(*_read(Path(path)), rate, length, channels)
+    place: Any = Path(path) if isinstance(path, str) else path
+    return _brought_to(*_read(place), rate, length, channels)
 
 
 def decode_wave(content: bytes, length: int, channels: int, name: str, rate: int | None = None) -> NDArray[np.float32]:
