@@ -649,7 +649,7 @@ class Model:
             net = Sequential(*self.net.layers, *then, name=self.net.name)
             return self._as(net, self.network.bound, self.network.arrays())
         inner: Any = self.net
-        return self._as(Sequential(replace(inner, name="net"), *then), self.network.bound, self._inner())
+        return self._as(Sequential(replace(inner, name="net"), *then), self.input_shape, self._inner())
 
     def _inner(self) -> dict[str, np.ndarray]:
         """The arrays, by the names that they have where the net is called "net" in another."""
@@ -881,6 +881,22 @@ def from_onnx(source: str | Path | bytes, input_shape: Shape | None = None, thre
 
     Inputs and outputs stay as the file says: (batch, channels, height, width) where it says so. Sizes that the file
     leaves open are those of the array a call gets.
+
+    Opsets from 7 on are read. The operators that are known, but for the indices of a pool and a norm's outputs in
+    training:
+
+    Abs, Acos, Acosh, Add, And, ArgMax, ArgMin, Asin, Asinh, Atan, Atanh, AveragePool, BatchNormalization, Cast,
+    CastLike, Ceil, Celu, Clip, Concat, Constant, ConstantOfShape, Conv, ConvTranspose, Cos, Cosh, DepthToSpace,
+    DequantizeLinear, Div, Dropout, DynamicQuantizeLinear, Elu, Equal, Erf, Exp, Expand, Flatten, Floor, Gather,
+    GatherElements, Gelu, Gemm, GlobalAveragePool, GlobalLpPool, GlobalMaxPool, Greater, GreaterOrEqual,
+    GroupNormalization, HardSigmoid, HardSwish, Hardmax, Identity, InstanceNormalization, IsInf, IsNaN, LRN,
+    LayerNormalization, LeakyRelu, Less, LessOrEqual, Log, LogSoftmax, LpNormalization, LpPool, MatMul, Max,
+    MaxPool, Mean, MeanVarianceNormalization, Min, Mish, Mod, Mul, Neg, Not, OneHot, Or, PRelu, Pad, Pow,
+    QuantizeLinear, RMSNormalization, Range, Reciprocal, ReduceL1, ReduceL2, ReduceLogSum, ReduceLogSumExp,
+    ReduceMax, ReduceMean, ReduceMin, ReduceProd, ReduceSum, ReduceSumSquare, Relu, Reshape, Resize, Round,
+    Selu, Shape, Shrink, Sigmoid, Sign, Sin, Sinh, Size, Slice, Softmax, Softplus, Softsign, SpaceToDepth,
+    Split, Sqrt, Squeeze, Sub, Sum, Swish, Tan, Tanh, ThresholdedRelu, Tile, TopK, Transpose, Trilu, Unsqueeze,
+    Upsample, Where, Xor.
 
     Args:
         source: the file's name, or its contents.

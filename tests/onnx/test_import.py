@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 from onnx import TensorProto, checker, helper, numpy_helper
 
 from convolve import from_onnx
+from convolve.layers.imported import HANDLERS
+from convolve.layers.imported.folding import FOLDS
 from light_models import NAMES, SHAPE, with_weights
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -84,6 +87,12 @@ def _initial(data: bytes) -> Any:
     from onnx import load_from_string
 
     return load_from_string(data).graph.initializer
+
+
+def test_the_documentation_lists_the_operators_that_are_known() -> None:
+    told = re.search(r"training:\s+(.+?)\.\s+Args:", from_onnx.__doc__ or "", re.DOTALL)
+    assert told
+    assert re.split(r",\s+", told[1]) == sorted({*HANDLERS, *FOLDS, "Constant"})
 
 
 @pytest.mark.parametrize("name", NAMES)

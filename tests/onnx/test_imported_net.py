@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 from convolve import (
     Conv,
@@ -293,3 +295,34 @@ def test_the_commands_take_onnx_files(tmp_path: Path, capsys: pytest.CaptureFixt
     assert run(["train", str(tmp_path / "set.npz"), "--net", str(path), *told]) == 0
     assert run(["evaluate", str(out), str(tmp_path / "set.npz")]) == 0
     assert "net.stem.weight" in load(out / "model.safetensors").parameters
+
+
+def test_a_picture_is_classified_by_a_net_that_takes_any_size_and_gives_a_map_of_one_position(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "conv"),
+        helper.make_node("GlobalAveragePool", ["c"], ["p"], "pool"),
+        helper.make_node("Softmax", ["p"], ["y"], "shares", axis=1),
+    ]
+    info = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, "h", "w"]),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 4, 1, 1]),
+    ]
+    weights = [numpy_helper.from_array(normal(4, 3, 3, 3) * 0.01, "w")]
+    graph = helper.make_graph(nodes, "map", info[:1], info[1:], weights)
+    opset = [helper.make_opsetid("", 17)]
+    path = tmp_path / "map.onnx"
+    path.write_bytes(helper.make_model(graph, opset_imports=opset).SerializeToString())
+    pixels, photo = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8), tmp_path / "photo.png"
+    Image.fromarray(pixels).save(photo)
+    x = np.moveaxis(pixels[None].astype(np.float32), -1, 1)
+    assert run(["predict", str(path), str(photo), "--json"]) == 0
+    said = capsys.readouterr()
+    assert "here it takes 20 \u00d7 30 \u00d7 3" in said.err
+    [row] = json.loads(said.out)
+    true = from_onnx(path).predict(x).ravel()
+    assert [c["class"] for c in row["classes"]] == [str(i) for i in np.argsort(-true)[:3]]
+    assert row["probability"] == pytest.approx(float(true.max()), rel=1e-4)
+    with pytest.raises(ShapeError, match="ends in Softmax"):
+        from_onnx(path, input_shape=(3, 20, 30)).before(Flatten()).fit(x, [0], epochs=1)

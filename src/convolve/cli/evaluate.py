@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from convolve.cli import tasks
 from convolve.cli.find import data_for, find_model, views_of, with_test_part
 from convolve.cli.output import Output, count
 from convolve.cli.scores import KINDS, measured, shown, spoken, told
+from convolve.cli.sizes import sized_aloud, with_row
 from convolve.data.dataset import Dataset
 from convolve.source import Rows, joined
 
@@ -25,6 +28,8 @@ def evaluate(
     """Print what a model reaches on the test images of a set, or on all its images."""
     output = Output(quiet, as_json)
     found = find_model(model, threads, images=True)
+    net = sized_aloud(found.model, output)
+    found = replace(found, model=with_row(net) if found.task == "classify" else net)
     seen = views_of(views)
     dataset = data_for(found, data, output, strict)
     x, y, part = _images(dataset, everything)

@@ -17,19 +17,13 @@ from convolve.cli.find import ONNX, Found, data_for, find_model, find_net
 from convolve.cli.output import Output
 from convolve.cli.run import CONFIG, FILTERS, METRICS, MODEL, Run
 from convolve.cli.scores import ClassScores, Scores
+from convolve.cli.sizes import sized
 from convolve.data import names as data_names
-from convolve.data.images import SUFFIXES as IMAGES
-from convolve.data.images import probe
 from convolve.data.kinds import SUFFIXES
-from convolve.data.npz import read_npy
-from convolve.data.waves import SUFFIXES as SOUNDS
-from convolve.data.waves import probe_wave
-from convolve.errors import FileError, ShapeError
-from convolve.graph import Shape
-from convolve.layers import Port
+from convolve.errors import FileError
 from convolve.model import Model
 from convolve.page.opening import open_page, page_beside, write_page
-from convolve.page.subject import Subject, said_of_sizes, subject
+from convolve.page.subject import Subject, subject
 from convolve.page.upload import read_sample
 from convolve.page.watch import FILE, NOTHING, Mistaken, Moment, Watch, Watched
 from convolve.source import Rows, batch
@@ -37,8 +31,6 @@ from convolve.training.fit import Callback
 
 MOST = 1000
 """Samples of a data set that the page offers."""
-LONGEST = 512
-"""Positions along a side of a picture that says what size a net has that takes any."""
 DIGITS = (28, 28, 1)
 """What takes digits: they come with the package."""
 
@@ -63,7 +55,7 @@ def _subject(found: Found, data: str | None, output: Output) -> Subject:
     other = find_model(data, images=True).model.network if data is not None and _is_model(Path(data)) else None
     beside, data = (Path(str(data)).name, None) if other else ("", data)
     file = Path(data) if data is not None and Path(data).suffix.lower() in SUFFIXES else None
-    model, note = _closed(found.model, file)
+    model, note = sized(found.model, file)
     found = replace(found, model=model)
     if file is not None:
         x, source = read_sample(_contents(file), file.name, model.input_shape, found.rate)[None], file.name
@@ -96,32 +88,6 @@ def _contents(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise FileError(f"{file}: cannot be read ({error.strerror or error}). Check the name.") from error
-
-
-def _closed(model: Model, file: Path | None) -> tuple[Model, str]:
-    """The model with sizes for what it leaves open, those of a file where it can take them, and what to say of it."""
-    port = model.network.ports[0]
-    shapes: dict[str, Shape] = {}
-    if file is not None and any(isinstance(n, str) for n in port.shape[1:]):
-        shapes = {port.name: _shape_of(file, port)}
-    try:
-        made = model.closed(shapes)
-    except ShapeError:  # it takes other sizes than the file's
-        made = model.closed({})
-    return made, said_of_sizes(model.network, made.network)
-
-
-def _shape_of(file: Path, port: Port) -> Shape:
-    """The shape that a file's sample has by itself; large pictures are made smaller."""
-    suffix = file.suffix.lower()
-    if suffix in SOUNDS:
-        return probe_wave(file).length, 1
-    if suffix in IMAGES:
-        *size, grey = probe(file)
-        factor = min(1.0, LONGEST / max(size))
-        channels = port.shape[-1] if isinstance(port.shape[-1], int) else 1 if grey else 3
-        return *(max(1, round(n * factor)) for n in size), channels
-    return read_npy(file).shape
 
 
 def _is_model(path: Path) -> bool:

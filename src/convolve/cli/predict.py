@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from convolve.cli.find import Found, find_model, views_of
 from convolve.cli.output import Output, printable
 from convolve.cli.scores import KINDS, ClassScores
 from convolve.cli.scores.base import sigmoid, softmax
+from convolve.cli.sizes import sized_aloud, with_row
 from convolve.data.dataset import Task
 from convolve.data.images import SUFFIXES
 from convolve.data.kinds import Arrays, Form, form_for
@@ -41,6 +43,8 @@ def predict(
     """Print what the model makes of each file, a line a file."""
     output = Output(quiet, as_json)
     found = find_model(model, threads, images=True)
+    net = sized_aloud(found.model, output, Path(files[0]))
+    found = replace(found, model=with_row(net) if found.task == "classify" else net)
     if out is not None and found.task not in ("segment", "autoencode"):
         raise ConvolveError(f"--out {out}: {model} gives no pictures that could be written; leave it out")
     seen = views_of(views)

@@ -7,9 +7,8 @@ from pathlib import Path
 from convolve import zoo
 from convolve.cli.find import find_model, find_net, input_size, load_data
 from convolve.cli.output import Output
+from convolve.cli.sizes import sized_aloud
 from convolve.errors import ConvolveError
-from convolve.model import Model
-from convolve.page.subject import said_of_sizes
 from convolve.storage import write
 from convolve.view.drawing import drawing
 from convolve.view.summary import summarise
@@ -25,25 +24,17 @@ def summary(model: str, audit: bool, svg: str | None, quiet: bool, as_json: bool
         entry = zoo.NETS[model]
         found = summarise(entry.make(), entry.input_shape, audit)
     else:
-        found = _sized(find_model(model).model, output).summary(audit)
+        found = sized_aloud(find_model(model).model, output).summary(audit)
     if as_json:
         output.give(found.as_dict())
     else:
         output.result(found)
 
 
-def _sized(model: Model, output: Output) -> Model:
-    """The model with some size for what an ONNX file leaves open, which is said."""
-    made = model.closed({})
-    if note := said_of_sizes(model.network, made.network):
-        output.say(note)
-    return made
-
-
 def _draw(model: str, svg: str, output: Output) -> None:
     if Path(svg).suffix.lower() != ".svg":
         raise ConvolveError(f"--svg names the file to write, whose name ends in .svg. Received: {svg}")
-    network = _sized(find_net(model).model, output).network
+    network = sized_aloud(find_net(model).model, output).network
     picture = drawing(network, Path(model).stem).encode()
     write(svg, picture)
     if output.json:
@@ -57,7 +48,7 @@ def explain(
 ) -> None:
     """Print a program's kernel calls with their times, as measured now."""
     output = Output(quiet, as_json)
-    net = _sized(find_net(model, threads).model, output)
+    net = sized_aloud(find_net(model, threads).model, output)
     samples = None if data is None else load_data(data, output, input_size(net)).x_train
     found = net.explain(batch_size, training, samples)
     if as_json:

@@ -196,8 +196,8 @@ class _Reader:
         problems = list(unsupported(nodes))
         if problems:
             raise FileError(
-                f"the file has what is not supported: {'; '.join(problems)}. All that is known is listed in the "
-                "documentation of convolve.from_onnx"
+                f"the file has what is not supported: {'; '.join(problems)}. All that is known is listed by "
+                "help(convolve.from_onnx)"
             )
         read_by: dict[str, list[tuple[str, int]]] = {}
         for node in nodes:

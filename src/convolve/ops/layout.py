@@ -13,7 +13,7 @@ from convolve.errors import ShapeError
 from convolve.graph import Op, Shape, Value, apply, register
 from convolve.lowering import GRAIN, MOST_PIECES, Group, Lowering, aligned_strides, merged, offsets, table
 from convolve.native.kernels.layout import Transpose as TransposeKernel
-from convolve.ops.reduce import reshape_to
+from convolve.ops.reduce import Reshape, reshape_to
 from convolve.program import Argument, At, Buffer
 
 WOVEN = (2, 3, 4)
@@ -196,6 +196,13 @@ def transpose(value: Value, axes: Sequence[int]) -> Value:
     if moving == sorted(moving):
         return reshape_to(value, tuple(value.shape[a] for a in order))
     return apply(Transpose(order), value)
+
+
+def unmoved(value: Value) -> Value:
+    """What a value is that only lies otherwise: the one before reshapings and transpositions."""
+    while isinstance(value.op, (Reshape, Transpose)):
+        [value] = value.inputs
+    return value
 
 
 def cut(value: Value, axis: int, start: int, stop: int) -> Value:

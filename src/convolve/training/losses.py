@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike
 from convolve import ops
 from convolve.errors import ConvolveError, ShapeError
 from convolve.graph import Shape, Value, apply, leaf
+from convolve.ops.layout import unmoved
 from convolve.ops.pointwise import Pointwise
 from convolve.ops.softmax import CrossEntropy as CrossEntropyOp
 from convolve.ops.softmax import Softmax
@@ -355,7 +356,7 @@ def _classes(loss: Loss, output_shape: Shape) -> int:
 def _take_logits(loss: Loss, output: Value) -> Targets:
     """What targets the loss takes for logits; refuses what are probabilities already."""
     for op, layer in ((Softmax(), "Softmax"), (Pointwise("sigmoid"), "Sigmoid")):
-        if output.op == op:
+        if unmoved(output).op == op:
             raise ShapeError(
                 f"{loss.name} takes logits, and this net ends in {layer}: remove that layer (predict gives logits "
                 "then, classify the labels), or let replace_head(classes) end the net anew"

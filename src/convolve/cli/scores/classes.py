@@ -12,6 +12,7 @@ from convolve.cli.output import percent, printable
 from convolve.cli.scores.base import Mistake, Scores, Table, softmax, worst_of
 from convolve.metrics import f1_of, in_top
 from convolve.model import Model
+from convolve.ops.layout import unmoved
 from convolve.ops.softmax import Softmax
 from convolve.training.losses import Targets
 
@@ -80,7 +81,7 @@ class ClassScores(Scores):
 
     def check(self, model: Model) -> None:
         super().check(model)
-        self.probable = isinstance(model.network.forward(1).output.op, Softmax)
+        self.probable = isinstance(unmoved(model.network.forward(1).output).op, Softmax)
 
     def add(self, output: NDArray[np.float64], target: NDArray[Any], first: int) -> None:
         made, size = output if self.probable else softmax(output), output.shape[-1]
