@@ -103,6 +103,15 @@ def test_explain_names_the_nodes() -> None:
     assert {"stem_Relu", "body", "head_bias"} <= {row.label for row in from_onnx(net()).explain().rows}
 
 
+def test_explain_names_what_brings_results_into_the_order_of_the_file() -> None:
+    nodes = [helper.make_node("Conv", ["x", "w"], ["maps"], "conv")]
+    info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3, 6, 5]) for name in ("x", "maps")]
+    weights = [numpy_helper.from_array(normal(3, 3, 1, 1), "w")]
+    made = helper.make_model(helper.make_graph(nodes, "g", info[:1], info[1:], weights))
+    rows = from_onnx(made.SerializeToString()).explain().rows
+    assert [row.label for row in rows if row.kernel == "Transpose"] == ["conv", "maps"]
+
+
 def test_a_net_of_several_inputs_is_explained() -> None:
     """Of whole numbers, which one of them takes, there are none but zeros."""
     nodes = [

@@ -39,6 +39,11 @@ def _bare(x: Value) -> Value:
     return x.inputs[0] if x.op == Pointwise("cast") and x.inputs[0].dtype == x.dtype else x
 
 
+def _called(x: Value, label: str) -> Value:
+    """A value that is called so where it has no name yet, in what `explain` tells."""
+    return replace(x, label=label) if x.label == "" and x.inputs else x
+
+
 @dataclass(frozen=True)
 class Operator(Layer):
     """A node of an imported net as summaries and traces show it."""
@@ -160,7 +165,9 @@ class Imported(Layer):
         made: dict[str, Value | np.ndarray] = {}
         for port in self.outputs:
             found = _operand(known, port.name)
-            made[port.name] = found if isinstance(found, np.ndarray) else site.tensor(found).in_order()
+            made[port.name] = (
+                found if isinstance(found, np.ndarray) else _called(site.tensor(found).in_order(), port.name)
+            )
         return made
 
     def _node(
@@ -206,8 +213,7 @@ class Imported(Layer):
         """Note a value for summaries and traces."""
         if not isinstance(made, Tensor):
             return made
-        if made.value.label == "" and made.value.inputs:
-            made = replace(made, value=replace(made.value, label=path))
+        made = replace(made, value=_called(made.value, path))
         read = tuple(x.value for x in operands if isinstance(x, Tensor))
         scope.construction.rows.append(Row(path, Operator(node), read, made.value, scope.depth, rule))
         return made
