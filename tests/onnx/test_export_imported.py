@@ -90,6 +90,25 @@ def test_a_net_for_any_batch_stays_one_at_another_opset(opset: int) -> None:
     assert_alike(behind.predict(x), truth(made, {"input": x}), 1e-6)
 
 
+@pytest.mark.parametrize("batch", ["N", 3])
+def test_products_of_computed_matrices_are_exported(batch: int | str) -> None:
+    """As attention has them: for each image, the rows of one value times those of another."""
+    nodes = [
+        onnx.helper.make_node("Transpose", ["x"], ["t"], "turn", perm=[0, 2, 1]),
+        onnx.helper.make_node("MatMul", ["x", "t"], ["a"], "likeness"),
+        onnx.helper.make_node("Softmax", ["a"], ["s"], "shares", axis=-1),
+        onnx.helper.make_node("MatMul", ["s", "x"], ["y"], "mean"),
+    ]
+    info = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [batch, 7, 5]) for name in "xy"]
+    graph = onnx.helper.make_graph(nodes, "attention", info[:1], info[1:])
+    data = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]).SerializeToString()
+    model, x = from_onnx(data), normal((3, 7, 5))
+    made = to_bytes(model.network, 18)
+    parsed(made)
+    assert_alike(model.predict(x), truth(made, {"x": x}), 1e-6)
+    np.testing.assert_array_equal(from_onnx(made).predict(x), model.predict(x))
+
+
 def test_a_net_for_any_size_is_written_as_it_came_or_for_one_size() -> None:
     open_, x = from_onnx(rows(2, "side")), normal((2, 3, 9, 9))
     np.testing.assert_array_equal(from_onnx(to_bytes(open_.network)).predict(x), open_.predict(x))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import maps, normal, windows
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from convolve import BatchNorm, Conv, Layer, Model, ops
@@ -83,6 +83,7 @@ def compare(function: Callable[[Any, Value], Value], shape: Shape, opset: int, s
 # windows and maps of all kinds
 
 
+@example((Window((), (), (), ()), ()), (2, 4, 6), 18)
 @given(windows(least=1), st.sampled_from([(1, 3, 4), (2, 4, 6), (3, 3, 6), (4, 4, 4)]), opsets)
 def test_any_convolution(drawn: tuple[Window, Shape], groups: tuple[int, int, int], opset: int) -> None:
     (window, size), (parts, channels, filters) = drawn, groups

@@ -75,7 +75,7 @@ def convolution(
 ) -> None:
     """x convolved with w, or their product where there are no spatial dimensions."""
     if not window.rank:
-        product(draft, value, x, w, bias, name)
+        (product(draft, value, x, w, bias, name) if groups == 1 else products(draft, value, x, w, groups, bias, name))
         return
     rank = len(x.shape)
     inputs = [draft.at(v, first(rank)) for v in (x, w)] + ([draft.at(bias, last(1))] if bias else [])
@@ -99,6 +99,22 @@ def product(draft: Draft, value: Value, x: Value, w: Value, bias: Value | None, 
         order = last(2)
     inputs = [draft.at(x, order), draft.at(w, order)] + ([draft.at(bias, last(1))] if bias else [])
     draft.put(value, draft.node("Gemm", inputs, name, transB=1), last(2))
+
+
+def products(draft: Draft, value: Value, x: Value, w: Value, groups: int, bias: Value | None, name: str) -> None:
+    """Matrices side by side in x (n, groups * features) times those in w (groups * units, features), one by one."""
+    (n, _), (units, features) = x.shape, w.shape
+    left = draft.node("Reshape", [draft.at(x, last(2)), _unknown(draft, n, groups, features)])
+    right = draft.node("Reshape", [draft.at(w, last(2)), _unknown(draft, groups, units // groups, features)])
+    factors = [draft.node("Transpose", [left], perm=(1, 0, 2)), draft.node("Transpose", [right], perm=(0, 2, 1))]
+    made = draft.node("Transpose", [draft.node("MatMul", factors)], perm=(1, 0, 2))
+    made = draft.node("Reshape", [made, _unknown(draft, n, units)], None if bias else name)
+    draft.put(value, draft.node("Add", [made, draft.at(bias, last(1))], name) if bias else made, last(2))
+
+
+def _unknown(draft: Draft, *sizes: int) -> str:
+    """A shape for Reshape, which finds out the size that is made of the batch."""
+    return draft.integers(*(-1 if is_batch(n) else n for n in sizes))
 
 
 def transposed(
