@@ -16,7 +16,7 @@ from convolve.deferred import Deferred
 from convolve.errors import ConvolveError, FileError, ShapeError
 from convolve.network import Network, View
 from convolve.page import PORT
-from convolve.source import Rows, Source, batch, in_order
+from convolve.source import Pairs, Rows, Source, batch, in_order
 
 if TYPE_CHECKING:
     from convolve import layers
@@ -240,7 +240,7 @@ class Model:
                 x, batch_size, augment, targets or self.targets or ("classes" if self.classes else "values")
             )
         network, arrays = self.network, self._given(x)
-        size = self._batch(arrays[0], batch_size)
+        size = self.batch_size(arrays[0], batch_size)
         if len(arrays[0]) <= size:
             made = network.predict(*(batch(a, 0, len(a)) for a in arrays))
         else:
@@ -272,7 +272,7 @@ class Model:
         Those of a source are read ahead, while the net computes.
         """
         rows = as_rows(x, self.input_shape)
-        size = self._batch(rows, batch_size)
+        size = self.batch_size(rows, batch_size)
         for samples in in_order(rows, size):
             yield self.predict(samples, size, augment, targets)
 
@@ -281,7 +281,7 @@ class Model:
     ) -> np.ndarray:
         """The mean output over the views of each sample: of probabilities where targets are classes or shares."""
         views, images = Views(tuple(augment)), as_rows(x, self.input_shape)
-        size = self._batch(images, batch_size)
+        size = self.batch_size(images, batch_size)
         parts = []
         for samples in in_order(images, size):
             seen = views.of(samples, self.network.threads)
@@ -295,8 +295,8 @@ class Model:
     def _ends_in_softmax(self) -> bool:
         return isinstance(self.network.forward(1).output.op, softmax.Softmax)
 
-    def _batch(self, images: Rows, asked: int | None = None) -> int:
-        """Samples of one run: as many as the file says, as asked, or as fit into memory."""
+    def batch_size(self, images: Rows, asked: int | None = None) -> int:
+        """Samples of one run: as many as the net's file says, as asked, or as fit into memory."""
         fixed = self.network.ports[0].shape[0]
         if isinstance(fixed, int):
             if len(images) % fixed:
@@ -363,16 +363,14 @@ class Model:
     def _evaluate(
         self,
         images: Rows,
-        target: np.ndarray,
+        target: Any,
         loss: LossFunction,
         batch_size: int | None = None,
         augment: Sequence[Augmentation] = (),
     ) -> dict[str, float]:
-        size = self._batch(images, batch_size)
-        total, right, decided, start = 0.0, 0, 0, 0
-        for samples in in_order(images, size):
-            wanted = target[start : start + len(samples)]
-            start += len(samples)
+        size = self.batch_size(images, batch_size)
+        total, right, decided = 0.0, 0, 0
+        for samples, wanted in Pairs(images, target).in_order(size):
             if augment:
                 output = self._averaged(samples, batch_size, augment, losses.targets(loss, self.output_shape))
                 made = self._losses_of(output, wanted, loss)
@@ -403,10 +401,16 @@ class Model:
         executable = self.network.executable(("loss", output.shape, y.shape, y.dtype, loss), build)
         return {"output": output, **self.network.run(executable, {"x": output, "y": y}, ("loss",))}
 
-    def _target(self, y: Any, count: int, loss: LossFunction) -> np.ndarray:
-        """Targets as the loss takes them."""
-        canonical = CANONICAL[losses.targets(loss, self.output_shape)]
-        return canonical(y, (count, *self.output_shape))
+    def _target(self, y: Any, count: int, loss: LossFunction) -> Any:
+        """Targets as the loss takes them; a source of labels as it is."""
+        kind, shape = losses.targets(loss, self.output_shape), (count, *self.output_shape)
+        if isinstance(y, Source):
+            if kind != "classes" or y.shape != shape[:-1] or y.dtype != np.int32:
+                raise ShapeError(
+                    f"y: expected a source of labels, int32 of shape {shape[:-1]}. Received: {y.dtype} of {y.shape}"
+                )
+            return y
+        return CANONICAL[kind](y, shape)
 
     def trace(self, x: Any) -> dict[str, np.ndarray]:
         """Every layer's activation for x, by name: unfused and direct, each equal to its definition.

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+Read = TypeVar("Read")
 AHEAD = 3
 """Batches of a source that are asked for before they are needed."""
 
@@ -37,6 +38,39 @@ class Source(Protocol):
 
     def batch(self, indices: NDArray[np.integer[Any]]) -> NDArray[Any]:
         """The samples of these numbers, in this order: a new contiguous array (len(indices), *spatial, channels)."""
+
+
+@runtime_checkable
+class Derived(Protocol):
+    """Targets that are made of the samples: a source besides, but where both are wanted, samples are read once."""
+
+    def of(self, samples: NDArray[Any]) -> NDArray[Any]:
+        """The targets of these samples."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Samples and targets, read together."""
+
+    x: Rows
+    y: Any
+    """An array, a source, or `Derived` of `x`."""
+
+    def batch(self, indices: NDArray[np.integer[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The samples of these numbers, and their targets."""
+        samples = rows(self.x, indices)
+        return samples, self.y.of(samples) if isinstance(self.y, Derived) else rows(self.y, indices)
+
+    def in_order(self, size: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        """All of them, `size` at a time; where something must be read, ahead.
+
+        >>> [(x.tolist(), y.tolist()) for x, y in Pairs(np.arange(3), np.array([1, 0, 1])).in_order(2)]
+        [([0, 1], [1, 0]), ([2], [1])]
+        """
+        batches = (np.arange(i, min(i + size, len(self.x))) for i in range(0, len(self.x), size))
+        if isinstance(self.x, np.ndarray) and isinstance(self.y, np.ndarray):
+            return map(self.batch, batches)
+        return ahead(self.batch, batches)
 
 
 def rows(x: Rows, indices: ArrayLike) -> NDArray[Any]:
@@ -115,18 +149,20 @@ def in_order(x: Rows, size: int) -> Iterator[NDArray[Any]]:
     starts = range(0, len(x), size)
     if isinstance(x, np.ndarray):
         return (x[i : i + size] for i in starts)
-    return ahead(x, (np.arange(i, min(i + size, len(x))) for i in starts))
+    return ahead(x.batch, (np.arange(i, min(i + size, len(x))) for i in starts))
 
 
-def ahead(x: Source, batches: Iterable[NDArray[np.integer[Any]]]) -> Iterator[NDArray[Any]]:
-    """The rows of each batch, made by another thread some batches before they are needed."""
+def ahead(
+    read: Callable[[NDArray[np.integer[Any]]], Read], batches: Iterable[NDArray[np.integer[Any]]]
+) -> Iterator[Read]:
+    """What is read of each batch of rows, by another thread, some batches before it is needed."""
     from concurrent.futures import Future, ThreadPoolExecutor
 
-    waiting: deque[Future[NDArray[Any]]] = deque()
+    waiting: deque[Future[Read]] = deque()
     thread = ThreadPoolExecutor(1, "convolve-feed")
     try:
         for chosen in batches:
-            waiting.append(thread.submit(x.batch, chosen))
+            waiting.append(thread.submit(read, chosen))
             if len(waiting) > AHEAD:
                 yield waiting.popleft().result()
         while waiting:

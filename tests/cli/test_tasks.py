@@ -28,6 +28,7 @@ from convolve import (
 )
 from convolve.cli.run import Run
 from convolve.cli.start import KEPT
+from convolve.data.loader import Loader
 from convolve.layers import Layer
 
 NETS = """\
@@ -211,6 +212,38 @@ def test_a_stopped_segmentation_goes_on_bit_for_bit(
 ) -> None:
     options = ("set", "--net", "nets.py:places", "--epochs", "2", "--augment", "flip,shift", "--save-every", "0")
     stopped_and_resumed(call, made, monkeypatch, options, 3)
+
+
+@pytest.mark.parametrize("task", ["segment", "autoencode"])
+def test_a_set_that_memory_does_not_hold_trains_the_same_and_is_read_once(
+    call: Convolve, made: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    given, net, options, _ = TASKS[task]
+    settings = ("--net", f"nets.py:{net}", "--epochs", "2", "--augment", "flip,shift", "--quiet", *options)
+    assert call("train", given, *settings, "--out", "held").returncode == 0
+    monkeypatch.setattr("convolve.data.folder._memory", lambda: 0)
+    asked: list[int] = []
+    batch = Loader.batch
+
+    def counted(loader: Loader, indices: np.ndarray) -> np.ndarray:
+        asked.append(len(indices) if loader.form.dtype == "uint8" else 0)
+        return batch(loader, indices)
+
+    monkeypatch.setattr(Loader, "batch", counted)
+    assert call("train", given, *settings, "--out", "streamed").returncode == 0
+    held, streamed = (load(made / run / "last.safetensors") for run in ("held", "streamed"))
+    for name, array in held.parameters.items():
+        np.testing.assert_array_equal(array, streamed.parameters[name])
+    results = [json.loads((made / run / "results.json").read_text())["test"] for run in ("held", "streamed")]
+    assert results[0] == results[1]
+    found = data.load(made / given, task=task)  # type: ignore[arg-type]
+    assert isinstance(found.x_train, Loader)
+    assert found.x_test is not None
+    # two epochs with their validations, the test, its worst samples, and a batch for what it will cost and sizes
+    assert sum(asked) < 2 * len(found.x_train) + len(found.x_test) + 24 + 3 * 64
+    evaluated = json.loads(call("evaluate", "streamed", given, "--all", "--json").stdout)
+    assert evaluated["images"] == 60
+    assert "8x8x3" in call("datasets", given, "--task", task).stdout
 
 
 def test_what_does_not_suit_a_task(call: Convolve, made: Path) -> None:

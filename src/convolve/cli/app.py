@@ -115,7 +115,11 @@ def _whole_option(
     return click.option(name, type=int, callback=_whole(least, most), default=default, metavar="N", help=help)
 
 
-TASKS = ["classify", "labels", "regress", "segment", "autoencode"]
+_task = click.option(
+    "--task",
+    type=click.Choice(["classify", "labels", "regress", "segment", "autoencode"]),
+    help="What is to be learnt. [default: what DATA is labelled for]",
+)
 _quiet = click.option("--quiet", is_flag=True, help="Print nothing but the result itself.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 _version = click.version_option(__version__, prog_name="convolve", message="%(prog)s %(version)s")
@@ -155,7 +159,7 @@ def _shared(function: Command) -> Command:
 
 @commands.command()
 @click.argument("data")
-@click.option("--task", type=click.Choice(TASKS), help="What is to be learnt. [default: what DATA is labelled for]")
+@_task
 @click.option("--net", metavar="NAME|FILE.py:net|FILE.onnx", help="The net. [default: chosen from the data]")
 @click.option("--from", "start", metavar="MODEL", help="Begin with a trained MODEL, made for the classes of DATA.")
 @_whole_option("--head-epochs", "With --from: epochs of the new last layer alone. [default: one in five]", least=0)
@@ -358,6 +362,7 @@ def cache(**options: Any) -> None:
 
 @commands.command()
 @click.argument("given", metavar="[DATA]", required=False)
+@_task
 @click.option("--sheet", metavar="FILE.png", help="Write a picture of some samples of each class.")
 @_strict
 @_shared

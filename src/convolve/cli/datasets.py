@@ -9,7 +9,7 @@ from typing import Any
 from convolve import data, storage
 from convolve.cli.find import load_data
 from convolve.cli.output import Output, count, percent, printable
-from convolve.data.dataset import Dataset
+from convolve.data.dataset import Dataset, Task
 from convolve.data.inspection import Repeated, balance, contact_sheet, parts, repeated
 from convolve.errors import FileError
 from convolve.view.text import table
@@ -21,13 +21,13 @@ UNEVEN = 5
 """The largest class by the smallest from which on a set is called unbalanced."""
 
 
-def datasets(given: str | None, sheet: str | None, strict: bool, quiet: bool, as_json: bool) -> None:
+def datasets(given: str | None, task: Task | None, sheet: str | None, strict: bool, quiet: bool, as_json: bool) -> None:
     """Print names, and where each set is or would come from; or of one set what was found."""
     output = Output(quiet, as_json)
     if given is None:
         _names(output)
         return
-    dataset = load_data(given, output, strict=strict, list_skipped=False)
+    dataset = load_data(given, output, strict=strict, list_skipped=False, task=task)
     if sheet is not None:
         _write_sheet(dataset, Path(sheet))
     pairs = repeated(dataset)
@@ -50,9 +50,9 @@ def _names(output: Output) -> None:
     else:
         output.say(table(("name", "where"), list(names.items()), left=2))
         output.say(
-            "\nA folder with one subfolder a class (of images, WAV files or .npy arrays), a CSV of path,label, a Parquet\n"
-            "table, a .npz, a pair of IDX files or a folder with CIFAR's is a data set, too: `convolve datasets DATA`\n"
-            "tells more."
+            "\nA folder with one subfolder a class (of images, WAV files or .npy arrays), a CSV of path,label, a\n"
+            "Parquet table, a .npz, a pair of IDX files or a folder with CIFAR's is a data set, too:\n"
+            "`convolve datasets DATA` tells more."
         )
 
 

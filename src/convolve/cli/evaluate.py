@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from convolve.cli import tasks
 from convolve.cli.find import data_for, find_model, views_of, with_test_part
 from convolve.cli.output import Output, count
@@ -49,12 +47,12 @@ def evaluate(
         output.say(f"\n{told(scores)}")
 
 
-def _images(dataset: Dataset, everything: bool) -> tuple[Rows, np.ndarray, str]:
+def _images(dataset: Dataset, everything: bool) -> tuple[Rows, Rows, str]:
     if everything:
         if dataset.x_test is None or dataset.y_test is None:
             return dataset.x_train, dataset.y_train, "all that there are"
         x = joined(dataset.x_train, dataset.x_test)
-        return x, np.concatenate([dataset.y_train, dataset.y_test]), "its training and test parts"
+        return x, joined(dataset.y_train, dataset.y_test), "its training and test parts"
     dataset, held = with_test_part(dataset)
     assert dataset.x_test is not None
     assert dataset.y_test is not None

@@ -13,6 +13,7 @@ from convolve.cli.output import Output, count, meant, printable
 from convolve.cli.progress import Downloads
 from convolve.cli.run import MODEL
 from convolve.data.dataset import TASKS, Dataset, Task
+from convolve.data.loader import renumbered
 from convolve.errors import ConvolveError, DataError, FileError
 from convolve.model import Model, from_onnx, load
 
@@ -149,7 +150,8 @@ def data_for(found: Found, text: str, output: Output, strict: bool = False) -> D
     parts = {name: getattr(dataset, name) for name in ("y_train", "y_validation", "y_test")}
     one = np.eye(len(known), dtype=np.float32)[places]
     numbers = {
-        name: None if y is None else y @ one if found.task == "labels" else places[y] for name, y in parts.items()
+        name: None if y is None else y @ one if found.task == "labels" else renumbered(y, places)
+        for name, y in parts.items()
     }
     return replace(dataset, **numbers, classes=known)  # type: ignore[arg-type]
 

@@ -26,7 +26,7 @@ from convolve.page.opening import open_page, page_beside, write_page
 from convolve.page.subject import Subject, subject
 from convolve.page.upload import read_sample
 from convolve.page.watch import FILE, NOTHING, Mistaken, Moment, Watch, Watched
-from convolve.source import Rows, batch
+from convolve.source import Pairs, Rows, batch
 from convolve.training.fit import Callback
 
 MOST = 1000
@@ -134,7 +134,7 @@ def watched(
         yield ()
         return
     empty = scores()
-    shown_x, shown_y = batch(x, 0, MOST), np.asarray(y[:MOST])
+    shown_x, shown_y = Pairs(x, y).batch(np.arange(min(MOST, len(x))))
     worst = partial(worst_of, scores, model, shown_x, shown_y)
     watch = Watch(model.network, shown_x, worst, run.folder / FILE, empty.shows)
     if (run.folder / FILE).is_file():

@@ -33,6 +33,8 @@ from convolve.layers import Layer, Normalize
 from convolve.source import Rows, rows
 from convolve.training.losses import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError, balanced
 
+SAMPLE = 1024
+"""Samples of a source that are looked at."""
 DEPTH = 3
 """Times that the nets for places halve the size, at most."""
 
@@ -73,9 +75,13 @@ class Rebuilt:
     def __len__(self) -> int:
         return len(self.x)
 
-    def __getitem__(self, chosen: slice | np.ndarray) -> np.ndarray:
-        picked = np.arange(len(self))[chosen] if isinstance(chosen, slice) else chosen
-        return as_floats(rows(self.x, picked))
+    def of(self, samples: np.ndarray) -> np.ndarray:
+        """What is to be given back of these."""
+        return as_floats(samples)
+
+    def batch(self, indices: np.ndarray) -> np.ndarray:
+        """Likewise of those of these numbers."""
+        return as_floats(rows(self.x, indices))
 
 
 def as_floats(x: np.ndarray) -> np.ndarray:
@@ -83,11 +89,16 @@ def as_floats(x: np.ndarray) -> np.ndarray:
     return np.asarray(x / np.float32(255) if x.dtype == np.uint8 else x, np.float32)
 
 
-def targets(task: Task, x: Rows, y: np.ndarray) -> Any:
-    """What the loss compares with, of a part of a set."""
+def targets(task: Task, x: Rows, y: Any) -> Any:
+    """What the loss compares with, of a part of a set: an array, or what `convolve.source.Pairs` takes."""
     if task == "autoencode":
         return Rebuilt(x)
     return y.astype(np.int32) if task == "classify" else y
+
+
+def sampled(count: int) -> np.ndarray:
+    """The numbers of some of so many samples, spread over all classes, whose statistics stand for all."""
+    return np.unique(np.linspace(0, count - 1, SAMPLE).astype(np.intp))
 
 
 def loss(task: Task, y: Any, classes: int, smoothing: float, weighted: bool) -> Loss:
@@ -97,7 +108,8 @@ def loss(task: Task, y: Any, classes: int, smoothing: float, weighted: bool) -> 
         ConvolveError: there are no classes to weight or to smooth.
     """
     if task in ("classify", "segment"):
-        return CrossEntropy(smoothing, balanced(y, classes) if weighted else None)
+        known = y if isinstance(y, np.ndarray) else rows(y, sampled(len(y)))
+        return CrossEntropy(smoothing, balanced(known, classes) if weighted else None)
     if smoothing:
         raise ConvolveError(f"--label-smoothing: --task {task} has no classes one of which is right; leave it out")
     if task == "labels":

@@ -35,7 +35,7 @@ from convolve.data import is_files
 from convolve.data.dataset import Dataset, Task, held_out
 from convolve.errors import ConvolveError, DataError, DivergenceError, FileError, ShapeError
 from convolve.model import Model
-from convolve.source import Rows, batch, fingerprint, rows, subset
+from convolve.source import Pairs, Rows, fingerprint, rows, subset
 from convolve.training import schedule
 from convolve.training.cost import Cost, peak_bytes, predict
 from convolve.training.feed import Feed, labels_of
@@ -49,8 +49,6 @@ from convolve.view.text import megabytes, table
 
 FLAGS = {"start": "from", "smoothing": "label-smoothing"}
 """Options that are called otherwise than the settings they stand for."""
-SAMPLE = 1024
-"""Samples of a source whose statistics stand for all."""
 
 
 @dataclass(frozen=True)
@@ -139,16 +137,12 @@ class Parts:
     @property
     def sample(self) -> np.ndarray:
         """What there is to learn from, as an array: of a source that memory does not hold, some of all classes."""
-        return self.x if isinstance(self.x, np.ndarray) else self.x.batch(self._sampled)
+        return self.x if isinstance(self.x, np.ndarray) else self.x.batch(tasks.sampled(len(self.x)))
 
     @property
     def sample_targets(self) -> Any:
         """What is to be learnt of `sample`."""
-        return self.y if isinstance(self.x, np.ndarray) else self.y[self._sampled]
-
-    @property
-    def _sampled(self) -> np.ndarray:
-        return np.unique(np.linspace(0, len(self.x) - 1, SAMPLE).astype(np.intp))
+        return self.y if isinstance(self.x, np.ndarray) else rows(self.y, tasks.sampled(len(self.x)))
 
     @property
     def names(self) -> tuple[str, ...] | None:
@@ -340,7 +334,7 @@ def _parts(dataset: Dataset, seed: int) -> Parts:
     else:
         share = min(RECIPE.held_out, RECIPE.most_held_out / len(dataset.x_train))
         kept, watched = held_out(dataset.strata, share, seed, name=f"{dataset.name}: the training part")
-        learnt, seen = ((subset(dataset.x_train, part), dataset.y_train[part]) for part in (kept, watched))
+        learnt, seen = ((subset(dataset.x_train, part), subset(dataset.y_train, part)) for part in (kept, watched))
     tested = dataset.x_test, dataset.y_test
     with_targets = ((x, tasks.targets(dataset.task, x, y)) for x, y in (learnt, seen, tested))
     return Parts(dataset.task, dataset.classes, *(part for pair in with_targets for part in pair))
@@ -499,7 +493,7 @@ def _pictures(model: Model, parts: Parts, scores: Scores) -> list[tuple[np.ndarr
     samples = rows(parts.x_test, worst)
     if not worst or not scores.shows:
         return [(sample,) for sample in samples]
-    found = zip(samples, model.predict(samples), parts.y_test[np.array(worst)], strict=True)
+    found = zip(samples, model.predict(samples), rows(parts.y_test, worst), strict=True)
     return [(sample, *scores.beside(sample, output, target)) for sample, output, target in found]
 
 
@@ -538,7 +532,8 @@ def _train(
         expected = predict(trainer, parts.x, parts.y, size, len(parts.x_validation))
         if checkpoint:
             checkpoint.fill(model)
-            trainer.resume(checkpoint.state, checkpoint.steps, batch(parts.x, 0, size), labels_of(parts.y[:size]))
+            samples, targets = Pairs(parts.x, parts.y).batch(np.arange(min(size, len(parts.x))))
+            trainer.resume(checkpoint.state, checkpoint.steps, samples, labels_of(targets))
             run.save(model, trainer, history, compared)  # the machine may have stopped between two of its files
             output.say(f"going on after epoch {len(history)} of {settings.epochs}{_within(history, parts, size)}\n")
             checkpoint = None

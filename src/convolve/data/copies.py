@@ -125,7 +125,8 @@ class Copies:
         """Bytes that may still be written, after old copies went where there are too many."""
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            entries = [(entry.stat(), entry.path) for entry in os.scandir(self.root) if entry.is_file()]
+            with os.scandir(self.root) as found:
+                entries = [(entry.stat(), entry.path) for entry in found if entry.is_file()]
             free = shutil.disk_usage(self.root).free
         except OSError:
             return 0

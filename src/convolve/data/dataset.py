@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from convolve.data.arrays import as_labels, as_rows, as_shares, as_targets
 from convolve.errors import DataError, ShapeError
-from convolve.source import Rows, subset
+from convolve.source import Rows, Source, subset
 
 # The word for one sample, by the number of its spatial dimensions.
 _SAMPLES = {1: "signals", 2: "images", 3: "volumes"}
@@ -41,7 +41,8 @@ class Dataset:
 
     * "labels", several at once: zeros and ones (n, classes), float32;
     * "regress": values (n, classes), float32; `classes` are the values' names;
-    * "segment": a class for each place, (n, *spatial), uint8, or int32 where there are more than 256 classes;
+    * "segment": a class for each place, (n, *spatial), uint8, or int32 where there are more than 256 classes; where
+      memory does not hold them, a `convolve.source.Source` of int32;
     * "autoencode": anything; what is to be given back is the sample.
 
     `x_test` and `y_test` are None only where a source has
@@ -62,12 +63,12 @@ class Dataset:
 
     name: str
     x_train: Rows
-    y_train: NDArray[Any]
+    y_train: Any
     x_test: Rows | None
-    y_test: NDArray[Any] | None
+    y_test: Any | None
     classes: tuple[str, ...]
     x_validation: Rows | None = None
-    y_validation: NDArray[Any] | None = None
+    y_validation: Any | None = None
     train_files: tuple[str, ...] = ()
     test_files: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
@@ -104,7 +105,7 @@ class Dataset:
         object.__setattr__(self, x_name, x)
         object.__setattr__(self, y_name, y)
 
-    def _targets(self, y: ArrayLike, shape: tuple[int, ...], name: str) -> NDArray[Any]:
+    def _targets(self, y: Any, shape: tuple[int, ...], name: str) -> Any:
         """Targets of samples of this shape, canonical."""
         count = len(self.classes)
         if self.task == "labels":
@@ -112,13 +113,13 @@ class Dataset:
         if self.task == "regress":
             return as_targets(y, (shape[0], count), name=name)
         if self.task == "segment":
-            return _as_masks(np.asarray(y), shape[:-1], count, name)
+            return _as_masks(y, shape[:-1], count, name)
         return as_labels(y, shape[0], count, name=name)
 
     @property
     def strata(self) -> NDArray[Any]:
         """What each of two parts of the training samples should have its share of: classes, where there are some."""
-        return self.y_train if self.y_train.ndim == 1 else np.zeros(len(self.y_train), np.int64)
+        return self.y_train if len(self.y_train.shape) == 1 else np.zeros(len(self.y_train), np.int64)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -156,9 +157,9 @@ class Dataset:
         return replace(
             self,
             x_train=subset(self.x_train, train),
-            y_train=self.y_train[train],
+            y_train=subset(self.y_train, train),
             x_test=subset(self.x_train, test),
-            y_test=self.y_train[test],
+            y_test=subset(self.y_train, test),
             train_files=tuple(self.train_files[i] for i in train) if self.train_files else (),
             test_files=tuple(self.train_files[i] for i in test) if self.train_files else (),
         )
@@ -209,7 +210,7 @@ def as_task(dataset: Dataset, task: Task | None) -> Dataset:
     parts: dict[str, Any] = {part: getattr(dataset, part) for part in ("y_train", "y_validation", "y_test")}
     made: dict[str, Any]
     if task == "autoencode":
-        flat = dataset.y_train.ndim == 1 and dataset.task == "classify"
+        flat = len(dataset.y_train.shape) == 1 and dataset.task == "classify"
         made = {k: y if flat or y is None else np.zeros(len(y), np.int64) for k, y in parts.items()}
         return replace(dataset, **made, task=task, classes=dataset.classes if flat else ("all",))
     if dataset.task == "classify" and task == "labels":
@@ -231,9 +232,12 @@ def is_number(text: str) -> bool:
         return False
 
 
-def _as_masks(y: NDArray[Any], shape: tuple[int, ...], classes: int, name: str) -> NDArray[Any]:
+def _as_masks(given: Any, shape: tuple[int, ...], classes: int, name: str) -> Any:
+    y = given if isinstance(given, Source) else np.asarray(given)
     if y.shape != shape:
         raise ShapeError(f"{name}: received shape {y.shape}; expected a class for each place, {shape}.")
+    if not isinstance(y, np.ndarray):
+        return y
     if y.dtype.kind not in "bui" or int(y.min()) < 0 or int(y.max()) >= classes:
         raise DataError(f"{name}: received {y.dtype} from {y.min()} to {y.max()}; expected classes 0 to {classes - 1}.")
     return np.require(y, np.uint8 if classes <= 256 else np.int32, ["C", "A"])

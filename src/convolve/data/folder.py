@@ -5,25 +5,25 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from convolve.data.dataset import Dataset, Skipped, Task, as_task
 from convolve.data.files import Labelled, Listing, list_folder, list_table, listed, most_frequent, read_csv
-from convolve.data.kinds import SUFFIXES, Form, Kind, Size, for_masks, kind_of, read_mask
-from convolve.data.loader import Loader, attempted
+from convolve.data.kinds import SUFFIXES, Form, Kind, MaskForm, Size, for_masks, kind_of
+from convolve.data.loader import Loader, Numbered, attempted
 from convolve.data.nifti import suffix_of
 from convolve.data.parquet import read_parquet, tables_of
 from convolve.errors import DataError, FileError
-from convolve.source import Rows
+from convolve.source import Rows, in_order, subset
 
-Part: TypeAlias = tuple[Rows, NDArray[Any], tuple[str, ...]]
+Part: TypeAlias = tuple[Rows, Any, tuple[str, ...]]
 MOST_MASKED = 64
 """Values of masks that are taken for classes."""
+CHUNK = 256
+"""Masks whose values are looked at together."""
 
 
 def load_folder(
@@ -128,7 +128,7 @@ def _loaded(
     made = [_part(Loader(files, form, strict), fits, skipped) for files in whole]
     classes = listing.classes
     if listing.task == "segment":
-        classes, made = _with_masks(root, made, form)
+        classes, made = _with_masks(root, made, form, fits)
     (x, y, names), validation, test = made
     if not len(x):
         raise FileError(f"{root}: none of its files can be read. {skipped[0].reason}")
@@ -149,40 +149,46 @@ def _loaded(
     )
 
 
-def _with_masks(root: Path, parts: Sequence[Part], form: Form) -> tuple[tuple[str, ...], list[Part]]:
-    """The classes that masks have, and the parts with the masks in place of their paths.
+def _with_masks(root: Path, parts: Sequence[Part], form: Form, fits: bool) -> tuple[tuple[str, ...], list[Part]]:
+    """The classes that masks have, and the parts with the masks in place of their paths; read when asked for, too.
 
     Raises:
         FileError: a mask that cannot be read, or is of another size than its image.
         DataError: more values than a mask has classes.
     """
-    paths = [place for _, y, _ in parts for place in y]
-    masks = [np.asarray(mask) for mask in attempted(partial(read_mask, form=form), paths, strict=True)]
-    values = np.unique(np.concatenate([np.unique(mask) for mask in masks]))
+    loaders = [
+        Loader([Labelled(*file) for file in zip(y, range(len(y)), names, strict=True)], MaskForm(form), strict=True)
+        for _, y, names in parts
+    ]
+    masks: list[Rows] = [loader.everything()[0] if fits else loader for loader in loaders]
+    values = np.unique(np.concatenate([np.unique(some) for part in masks for some in in_order(part, CHUNK)]))
     if len(values) > MOST_MASKED:
         raise DataError(
             f"{root}: its masks have {len(values):,} values; expected class numbers, at most "
             f"{MOST_MASKED}. Masks saved as JPEG, or smoothed, hold values that are no classes: save them as PNG."
         )
-    made, start = [], 0
-    for x, y, names in parts:
-        own = np.stack(masks[start : start + len(y)]) if len(y) else np.zeros((0, *form.shape[:-1]), np.uint8)
-        made.append((x, np.searchsorted(values, own).astype(np.uint8), names))
-        start += len(y)
+    numbered = [Numbered(part, values, np.arange(len(values))) for part in masks]
+    held = [part.batch(np.arange(len(part))).astype(np.uint8) if fits else part for part in numbered]
+    made = [(x, y, names) for (x, _, names), y in zip(parts, held, strict=True)]
     return tuple(map(str, values.tolist())), made
 
 
 def _part(loader: Loader, fits: bool, skipped: list[Skipped]) -> Part:
-    """Samples, what is to be learnt, and files of a part: read now if they fit into memory, else when asked for."""
-    rows = list(range(len(loader)))
+    """Samples, what is to be learnt, and files of a part: read now if they fit into memory, else when asked for.
+
+    Samples with masks are looked at now in any case: of a broken one no other's mask could stand in.
+    """
+    masked = any(not isinstance(file.label, (int, tuple)) for file in loader.files)
     x: Rows = loader
+    broken: dict[int, FileError] = {}
     if fits:
         x, broken = loader.everything()
-        skipped += [Skipped(loader.files[row].name, str(error)) for row, error in sorted(broken.items())]
-        rows = [row for row in rows if row not in broken]
-        x = x[rows] if broken else x
+    elif masked:
+        broken = loader.check()
+    skipped += [Skipped(loader.files[row].name, str(error)) for row, error in sorted(broken.items())]
+    rows = [row for row in range(len(loader)) if row not in broken]
+    x = subset(x, rows) if broken else x
     files = [loader.files[row] for row in rows]
-    masked = any(not isinstance(file.label, (int, tuple)) for file in files)
     labels = np.empty(len(files), object) if masked else np.array([file.label for file in files])
     labels[:] = [file.label for file in files] if masked else labels
     return x, labels, tuple(file.name for file in files)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.data.dataset import Dataset
-from convolve.source import Rows, batch
+from convolve.source import Rows, batch, in_order, rows
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,7 +32,7 @@ class Repeated:
     same_class: bool
 
 
-def parts(dataset: Dataset) -> dict[str, tuple[Rows, NDArray[Any]]]:
+def parts(dataset: Dataset) -> dict[str, tuple[Rows, Any]]:
     """Samples and labels of each part that there is."""
     found = {
         part: (getattr(dataset, f"x_{part}"), getattr(dataset, f"y_{part}")) for part in ("train", "validation", "test")
@@ -52,7 +52,10 @@ def balance(dataset: Dataset) -> dict[str, NDArray[np.int64]]:
         return {part: y.sum(0).astype(np.int64) for part, (_, y) in parts(dataset).items()}
     if dataset.task == "regress":
         return {part: np.zeros(size, np.int64) for part in parts(dataset)}
-    return {part: np.bincount(y.ravel(), minlength=size).astype(np.int64) for part, (_, y) in parts(dataset).items()}
+    return {
+        part: sum((np.bincount(some.ravel(), minlength=size) for some in in_order(y, CHUNK)), np.zeros(size, np.int64))
+        for part, (_, y) in parts(dataset).items()
+    }
 
 
 def repeated(dataset: Dataset) -> list[Repeated]:
@@ -64,14 +67,15 @@ def repeated(dataset: Dataset) -> list[Repeated]:
     >>> repeated(Dataset("dots", x, [0, 1, 1], x[2:], [0], ("small", "large")))
     [Repeated(first=('train', 2), second=('test', 0), same_class=False)]
     """
-    seen: dict[bytes, tuple[str, int, NDArray[Any]]] = {}
+    seen: dict[bytes, tuple[str, int]] = {}
     found = []
     for part, (x, y) in parts(dataset).items():
         for row, sample in enumerate(_samples(x)):
             digest = hashlib.blake2b(np.ascontiguousarray(sample).data, digest_size=16).digest()
-            earlier = seen.setdefault(digest, (part, row, y[row]))
-            if earlier[:2] != (part, row):
-                found.append(Repeated(earlier[:2], (part, row), bool(np.array_equal(earlier[2], y[row]))))
+            first = seen.setdefault(digest, (part, row))
+            if first != (part, row):
+                alike = np.array_equal(rows(parts(dataset)[first[0]][1], [first[1]]), rows(y, [row]))
+                found.append(Repeated(first, (part, row), alike))
     return found
 
 

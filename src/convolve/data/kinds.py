@@ -208,6 +208,21 @@ def for_masks(form: Form, asked: bool) -> Form:
     return ImageForm((max(8, round(height / 8) * 8), max(8, round(width / 8) * 8), channels))
 
 
+@dataclass(frozen=True)
+class MaskForm:
+    """Masks as they lie on samples of a form."""
+
+    samples: Form
+    dtype: str = "int32"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.samples.shape[:-1]
+
+    def read(self, path: Path) -> NDArray[Any]:
+        return read_mask(path, self.samples)
+
+
 def read_mask(path: Path, form: Form) -> NDArray[np.int64]:
     """A mask as a sample of this form has it: a value for each place, (*spatial,).
 

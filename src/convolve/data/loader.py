@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from convolve.data.files import Labelled
 from convolve.data.kinds import Form
 from convolve.errors import FileError
 from convolve.native.workers import default_threads
+from convolve.source import Rows, fingerprint, rows
 
 T = TypeVar("T")
 
@@ -104,6 +106,16 @@ class Loader:
             pass
         return made, self.broken
 
+    def check(self) -> dict[int, FileError]:
+        """What is wrong with samples that cannot be read; nothing is kept but copies on disk.
+
+        Raises:
+            FileError: with `strict`, the first such error.
+        """
+        for _ in self._threads.map(lambda row: self._read(row) is None, range(len(self))):
+            pass
+        return self.broken
+
     def _read(self, row: int) -> NDArray[Any] | None:
         if row in self.broken:
             return None
@@ -129,3 +141,38 @@ class Loader:
     def _others(self, row: int) -> list[int]:
         alike = [i for i, file in enumerate(self.files) if file.label == self.files[row].label and i != row]
         return [i for i in alike if i > row] + [i for i in alike if i < row]
+
+
+@dataclass(frozen=True, eq=False)
+class Numbered:
+    """Masks as class numbers, int32: of each of the `values` that they hold, which grow, the number beside it."""
+
+    masks: Rows
+    values: NDArray[Any]
+    numbers: NDArray[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.masks.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.int32)
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def batch(self, indices: NDArray[np.integer[Any]]) -> NDArray[Any]:
+        """The masks of these numbers."""
+        found = np.searchsorted(self.values, rows(self.masks, indices))
+        return np.asarray(self.numbers[found], np.int32)
+
+    def fingerprint(self) -> bytes:
+        """A digest of the masks' files, values and numbers."""
+        held = self.values.astype(np.int64).tobytes() + self.numbers.astype(np.int64).tobytes()
+        return hashlib.sha256(fingerprint(self.masks) + held).digest()
+
+
+def renumbered(y: Any, places: NDArray[Any]) -> Any:
+    """Labels, or masks, by other class numbers: those at the places of theirs."""
+    return places[y] if isinstance(y, np.ndarray) else replace(y, numbers=places[y.numbers])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from convolve.source import Rows
-from convolve.source import batch as rows
+from convolve.source import Pairs, Rows
 from convolve.training.feed import labels_of
 from convolve.training.trainer import Trainer
 
@@ -29,7 +29,7 @@ class Cost:
     peak_bytes: int | None
 
 
-def predict(trainer: Trainer, x: Rows, y: np.ndarray, batch_size: int, watched: int = 0) -> Cost:
+def predict(trainer: Trainer, x: Rows, y: Any, batch_size: int, watched: int = 0) -> Cost:
     """What epochs over (x, y) will cost, with `watched` samples measured after each.
 
     Some steps are made and undone: parameters, statistics and the optimizer's state are those of before, bit for bit.
@@ -41,7 +41,8 @@ def predict(trainer: Trainer, x: Rows, y: np.ndarray, batch_size: int, watched: 
         watched: how many more are only predicted.
     """
     network, steps = trainer.network, trainer.steps
-    batch = rows(x, 0, batch_size), labels_of(y[:batch_size])
+    first, targets = Pairs(x, y).batch(np.arange(min(batch_size, len(x))))
+    batch = first, labels_of(targets)
     trainer.executable(*batch)
     kept = network.snapshot()
     seconds = []

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.augment import Pipeline
-from convolve.source import Rows, ahead
+from convolve.source import Pairs, Rows, ahead
 
 GROUP, GROUP_BYTES = 16, 1 << 22
 """Batches of an array that are augmented at once, and the bytes that these come to at most."""
@@ -25,7 +25,8 @@ class Feed:
     """Samples and targets for training, a batch at a time."""
 
     x: Rows
-    y: NDArray[Any]
+    y: Any
+    """An array, a source, or `convolve.source.Derived` of `x`."""
     batch_size: int
     augment: Pipeline | None = None
     seed: int = 0
@@ -52,21 +53,21 @@ class Feed:
         group = max(1, min(GROUP, GROUP_BYTES // max(1, size * self.x[:1].nbytes))) if self.augment else 1
         for first in range(0, len(rows), group * size):
             chosen = rows[first : first + group * size]
-            if self.augment is None:
-                x, y = self.x[chosen], self.y[chosen]
+            number = step + first // size
+            if self.augment is None or not isinstance(self.y, np.ndarray):
+                x, y = Pairs(self.x, self.y).batch(chosen)
+                if self.augment is not None:
+                    x, y = self.augment.apply(x, y, self.seed, number, threads=self.threads, batch=size)
             else:
-                number = step + first // size
                 x, y = self.augment.apply(self.x, self.y, self.seed, number, chosen, self.threads, size)
             for i in range(0, len(chosen), size):
                 yield x[i : i + size], y[i : i + size]
 
     def _ahead(self, rows: NDArray[np.integer[Any]], step: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        """Batches of a source, read in a thread of their own."""
-        assert not isinstance(self.x, np.ndarray)
+        """Batches of a source, read in a thread of their own, targets with their samples where they must be read."""
         size = self.batch_size
         batches = [rows[i : i + size] for i in range(0, len(rows), size)]
-        for number, (x, chosen) in enumerate(zip(ahead(self.x, batches), batches, strict=True)):
-            y = self.y[chosen]
+        for number, (x, y) in enumerate(ahead(Pairs(self.x, self.y).batch, batches)):
             yield (
                 (x, y)
                 if self.augment is None

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -104,7 +105,7 @@ def fit(
     network: Network,
     trainer: Trainer,
     x: Rows,
-    y: np.ndarray,
+    y: Any,
     epochs: int,
     batch_size: int,
     schedule: Schedule | None = None,
@@ -120,7 +121,7 @@ def fit(
 
     Args:
         network, trainer: what is trained, and by what. With averages, these are validated, and left in the network.
-        x, y: the samples, canonical; x may be a source, whose batches are then made ahead in another thread.
+        x, y: the samples, canonical; both may be sources, whose batches are then made ahead in another thread.
         epochs, batch_size: how often each sample is seen, and how many a step.
         schedule: of the rate.
         callbacks: called after each step and each epoch.

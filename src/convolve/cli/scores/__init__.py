@@ -17,7 +17,7 @@ from convolve.cli.scores.rebuilt import RebuiltScores
 from convolve.cli.scores.values import ValueScores
 from convolve.data.dataset import Task
 from convolve.model import Model
-from convolve.source import Rows
+from convolve.source import Pairs, Rows
 
 KINDS: dict[Task, type[Scores]] = {
     "classify": ClassScores,
@@ -84,8 +84,9 @@ def measured(scores: S, model: Model, x: Rows, y: Any, views: Sequence[Augmentat
         ShapeError: the model's output is not what the task needs.
     """
     scores.check(model)
-    start = 0
-    for output in model.outputs(x, augment=views, targets=scores.targets):
-        scores.add(np.asarray(output, np.float64), y[start : start + len(output)], start)
+    start, size = 0, model.batch_size(x)
+    for samples, targets in Pairs(x, y).in_order(size):
+        output = model.predict(samples, size, views, scores.targets)
+        scores.add(np.asarray(output, np.float64), targets, start)
         start += len(output)
     return scores
