@@ -674,7 +674,8 @@ class Model:
 
         The last layer with a weight (a Dense, a Conv, or a Gemm, MatMul or Conv of an imported net) makes a logit for
         each class, its weight random again; a softmax behind it is left out, because losses take logits, and so is a
-        Normalize, the scale of old values. All other parameters stay, and keep their names.
+        Normalize, the scale of old values; maps of a single position, as imported nets may give, become a row. All
+        other parameters stay, and keep their names.
 
         Args:
             classes: how many, or their names, which `classify` gives.
@@ -698,8 +699,9 @@ class Model:
         if isinstance(classes, (bool, str)) or count < 1:
             raise ConvolveError(f"replace_head: classes is their number, 1 or more, or their names: {classes!r}")
         old = self.network
-        rows = old.built().construction.rows
-        net, paths = headed(self.net, rows, count)
+        built = old.built()
+        rows = built.construction.rows
+        net, paths = headed(self.net, rows, built.output.shape, count)
         new = Network(net, old.bound, seed, self._threads, exact=self.exact)
         for key, array in old.arrays().items():
             if key.partition(":")[2].rpartition(".")[0] not in paths:

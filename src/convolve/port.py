@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -43,3 +44,12 @@ def sample_shape(port: Port) -> tuple[int, ...]:
             "from_onnx(path, input_shape=...) without the batch"
         )
     return sizes  # type: ignore[return-value]
+
+
+def row_of(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a sample's results; of maps of a single position, that of a row.
+
+    >>> row_of((10, 1, 1)), row_of((1, 1, 10)), row_of((10, 7, 7)), row_of((10,))
+    ((10,), (10,), (10, 7, 7), (10,))
+    """
+    return (math.prod(shape),) if shape and sum(n != 1 for n in shape) <= 1 else shape

@@ -27,6 +27,7 @@ from convolve import (
 )
 from convolve.cli.app import run
 from convolve.errors import ConvolveError, FileError, ShapeError
+from convolve.onnx.export import to_bytes
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -191,6 +192,29 @@ def test_an_imported_head_is_replaced_and_the_softmax_left_out() -> None:
     images, labels = labelled()
     model.fit(images, labels, epochs=6, batch_size=32, optimizer=optim.AdamW(1e-2))
     assert model.evaluate(images, labels)["accuracy"] > 0.9
+
+
+def test_a_head_that_makes_maps_of_one_position_makes_a_row() -> None:
+    """As SqueezeNet's: a convolution, then the mean of its positions."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["c1"], "flatten", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c1"], ["y_map"], "active"),
+        helper.make_node("Conv", ["y_map", "w2", "b2"], ["c2"], "head"),
+        helper.make_node("GlobalAveragePool", ["c2"], ["p"], "pool"),
+        helper.make_node("Softmax", ["p"], ["y"], "shares", axis=1),
+    ]
+    weights = {"w1": normal(8, 3, 3, 3) * 0.3, "w2": normal(5, 8, 1, 1) * 0.3, "b2": normal(5)}
+    shapes = {"x": ["N", 3, 12, 12], "y": ["N", 5, 1, 1]}
+    info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    initial = [numpy_helper.from_array(a, name) for name, a in weights.items()]
+    graph = helper.make_graph(nodes, "maps", info[:1], info[1:], initial)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model, (x, y) = from_onnx(made.SerializeToString()), labelled(48)
+    assert model.replace_head(3) == "head"
+    assert model.output_shape == (3,)
+    model.fit(x, y, epochs=8, batch_size=16, optimizer=optim.AdamW(2e-2))
+    assert model.evaluate(x, y)["accuracy"] > 0.9
+    np.testing.assert_array_equal(from_onnx(to_bytes(model.network)).predict(x), model.predict(x))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from convolve.graph import Shape
 from convolve.layers import Flatten, Port
 from convolve.model import Model
 from convolve.page.subject import said_of_sizes
+from convolve.port import row_of
 
 LONGEST = 512
 """Positions along a side of a picture that says what size a net has that takes any."""
@@ -45,8 +46,7 @@ def sized_aloud(model: Model, output: Output, file: Path | None = None) -> Model
 
 def with_row(model: Model) -> Model:
     """The model with its results in a row, where each is a map of a single position."""
-    _, *positions = model.output_shape or (0,)
-    return model.before(Flatten()) if positions and set(positions) == {1} else model
+    return model if row_of(model.output_shape) == model.output_shape else model.before(Flatten())
 
 
 def _shape_of(file: Path, port: Port) -> Shape:

@@ -15,6 +15,7 @@ from convolve.layers import Layer, Sequential
 from convolve.metrics import r2_score
 from convolve.model import Model, from_onnx
 from convolve.onnx.reading import PRODUCER, read
+from convolve.port import row_of
 
 LOOKED_AT = 1024
 """Samples by which it is seen whether a model knows their values."""
@@ -78,7 +79,7 @@ def started(
         _check_samples(found, x, said)
         first, known = (), found.task
     made = model.behind(*first, input_shape=shape)
-    if len(made.output_shape) != len(wanted):
+    if len(row_of(made.output_shape)) != len(wanted):
         raise ShapeError(
             f"{said}: gives {made.output_shape} for a sample; to {task} begins from "
             f"{BEGUN.get(task, 'a net that gives one row of values')}"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from convolve.errors import ConvolveError
+from convolve.graph import Shape
 from convolve.layers.activations import ReLU, Sigmoid, Softmax
 from convolve.layers.base import Layer, Row
 from convolve.layers.convolution import Conv, Dense
@@ -15,12 +16,13 @@ from convolve.layers.imported.head import with_head
 from convolve.layers.norms import Dropout, Normalize
 from convolve.layers.pooling import AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool
 from convolve.layers.shaping import Flatten
+from convolve.port import row_of
 
 AFTER = (ReLU, Dropout, AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool, Flatten)
 """Layers that may follow the head."""
 
 
-def headed(net: Layer, rows: Sequence[Row], classes: int) -> tuple[Layer, frozenset[str]]:
+def headed(net: Layer, rows: Sequence[Row], shape: Shape, classes: int) -> tuple[Layer, frozenset[str]]:
     """The net whose last layer with a weight makes a value for each of `classes`, and that layer's path.
 
     A softmax behind it is left out, and so is a Normalize, the scale of old values. A bias that is a layer of its own
@@ -29,13 +31,14 @@ def headed(net: Layer, rows: Sequence[Row], classes: int) -> tuple[Layer, frozen
     Args:
         net: the net.
         rows: what was noted of its layers when it was built.
+        shape: of its output then, with the batch.
         classes: how many.
 
     Raises:
         ConvolveError: the net does not end in a Dense or Conv, or uses that one more than once.
     """
     if isinstance(net, Imported):
-        return with_head(net, classes)
+        return with_head(net, classes, flat=row_of(shape[1:]) != shape[1:])
     inner = {row.path.rpartition(".")[0] for row in rows}
     leaves = [row for row in rows if row.path not in inner]
     ends: list[Layer] = []

@@ -19,10 +19,10 @@ BETWEEN = (
 """What may stand between the weight and the logits."""
 
 
-def with_head(net: Imported, classes: int) -> tuple[Imported, frozenset[str]]:
+def with_head(net: Imported, classes: int, flat: bool) -> tuple[Imported, frozenset[str]]:
     """The net whose last weight makes `classes` logits, and the names of the nodes that read new arrays.
 
-    What came after the logits is left out.
+    What came after the logits is left out. With `flat`, the logits are maps of a single position: they become a row.
 
     Raises:
         ConvolveError: the net has several outputs, or does not end in a weight that makes a value a class.
@@ -59,10 +59,16 @@ def with_head(net: Imported, classes: int) -> tuple[Imported, frozenset[str]]:
     if len(used) != len(set(used)):
         raise ConvolveError(f"replace_head: {used[0]} is used elsewhere, too; give the net a head of its own first")
     shapes = {v for node in path if node.op == "Reshape" for v in node.inputs[1:]}
+    shape = tuple(classes if n == units else n for n in port.shape)
+    nodes = _until(net, name, port.name)
+    if flat:
+        maps = _free(f"{port.name}_map", {v for node in net.nodes for v in (*node.inputs, *node.outputs)})
+        row = Node(_free("flatten", {node.name for node in net.nodes}), "Flatten", (maps,), (port.name,))
+        nodes, shape = (*_until(net, name, maps), row), (*port.shape[:1], classes)
     changed = replace(
         net,
-        nodes=_until(net, name, port.name),
-        outputs=(replace(port, shape=tuple(classes if n == units else n for n in port.shape)),),
+        nodes=nodes,
+        outputs=(replace(port, shape=shape),),
         arrays=tuple(Stored(a.name, new.get(a.name, a.shape)) for a in net.arrays),
         numbers=tuple(_reshaped(c, units, classes) if c.name in shapes else c for c in net.numbers),
     )
@@ -81,6 +87,11 @@ def _until(net: Imported, name: str, output: str) -> tuple[Node, ...]:
         return tuple(output if v == name else v for v in values)
 
     return tuple(replace(n, inputs=called(n.inputs), outputs=called(n.outputs)) for n in reversed(kept))
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """The name, or one like it that is not taken."""
+    return name if name not in taken else _free(f"{name}_", taken)
 
 
 def _reshaped(number: Number, units: int, classes: int) -> Number:
