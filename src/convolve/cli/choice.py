@@ -86,37 +86,57 @@ class Choice:
         return max(self.epochs, min(RECIPE.most_epochs, -(-RECIPE.least_steps // steps)))
 
 
+def net_for(spatial: tuple[int, ...]) -> str:
+    """The net for samples of this size, whatever they show, unless they are easy.
+
+    >>> net_for((32, 32)), net_for((96, 64)), net_for((8000,)), net_for((28, 28, 28)), net_for((2, 9))
+    ('small', 'resnet20', 'm5_narrow', 'cnn3d', 'mlp')
+    """
+    values, least = math.prod(spatial), min(spatial)
+    if least < 4:
+        return BASELINE
+    if len(spatial) == 1:
+        return "m5_narrow" if values >= LONG else "digits"
+    if len(spatial) > 2:
+        return "cnn3d" if values > SMALL and least >= 8 else "digits"
+    if values > SMALL:
+        return "resnet20"
+    return "small" if least >= 8 else "digits"
+
+
 def choose(dataset: Dataset, x: Rows, y: np.ndarray, held: tuple[Rows, np.ndarray]) -> Choice:
     """What the rule says for these samples to learn from, and those to watch."""
     spatial = dataset.input_shape[:-1]
-    rank, least = len(spatial), min(spatial)
-    size = RECIPE.batch_size if len(x) >= FEW else RECIPE.batch_size // 2
-    samples = count(len(x), {1: "signal", 2: "image", 3: "volume"}.get(rank, "sample"))
-    known = f"{samples} of {' x '.join(map(str, spatial))}"
-    if least < 4:
-        return Choice(BASELINE, 12, size, RECIPE.smoothing, (), f"{known}: no room for a filter")
-    if rank == 1:
-        if spatial[0] < LONG:
-            return Choice("digits", 12, size, RECIPE.smoothing, (Shift(0.05),), known)
+    net, size = net_for(spatial), RECIPE.batch_size if len(x) >= FEW else RECIPE.batch_size // 2
+    known = told(len(x), spatial)
+    if net == BASELINE:
+        return Choice(net, 12, size, RECIPE.smoothing, (), f"{known}: no room for a filter")
+    if net == "m5_narrow":
         steps: tuple[Augmentation, ...] = (Shift(0.1), Gain(6.0), Noise(_noise(x)), TimeMask(0.1, 2))
-        return Choice("m5_narrow", 40, size, RECIPE.smoothing, steps, known)
+        return Choice(net, 40, size, RECIPE.smoothing, steps, known)
+    if len(spatial) == 1:
+        return Choice(net, 12, size, RECIPE.smoothing, (Shift(0.05),), known)
     right, mirrored = look(dataset, x, y, held)
     why = f"{known}; a fully-connected net soon knows {percent(right)} of them, {percent(mirrored)} mirrored"
     flips = (Flip(),) if mirrored >= KEPT * right else ()
-    if rank > 2:
-        net = "digits" if math.prod(spatial) <= SMALL or least < 8 else "cnn3d"
-        return Choice(net, 12, size, RECIPE.smoothing, (*flips, Shift(0.07)), why)
-    if math.prod(spatial) > SMALL:
-        return Choice("resnet20", 12, size, RECIPE.smoothing, (*flips, Crop((0.6, 1.0))), why)
-    if right >= EASY and least >= 24:
-        steps = (*flips, Affine(rotate=10.0, shift=0.07, scale=(0.9, 1.1), shear=10.0))
-        return Choice("glyphs", 7, size, 0.0, steps, why)
-    if right >= EASY:
+    if right >= EASY and len(spatial) == 2 and math.prod(spatial) <= SMALL:
+        if min(spatial) >= 24:
+            steps = (*flips, Affine(rotate=10.0, shift=0.07, scale=(0.9, 1.1), shear=10.0))
+            return Choice("glyphs", 7, size, 0.0, steps, why)
         steps = (*flips, Affine(rotate=10.0, shift=0.07, scale=(0.9, 1.1)))
         return Choice("digits", 7, size, 0.0, steps, why)
-    if least < 8:
-        return Choice("digits", 12, size, RECIPE.smoothing, (*flips, Shift(0.07)), why)
-    return Choice("small", 10, size, RECIPE.smoothing, (*flips, Shift(0.07)), why)
+    moved = Crop((0.6, 1.0)) if net == "resnet20" else Shift(0.07)
+    return Choice(net, 10 if net == "small" else 12, size, RECIPE.smoothing, (*flips, moved), why)
+
+
+def told(samples: int, spatial: tuple[int, ...]) -> str:
+    """How many samples there are, and of what size.
+
+    >>> told(60000, (28, 28))
+    '60,000 images of 28 x 28'
+    """
+    known = count(samples, {1: "signal", 2: "image", 3: "volume"}.get(len(spatial), "sample"))
+    return f"{known} of {' x '.join(map(str, spatial))}"
 
 
 def look(dataset: Dataset, x: Rows, y: np.ndarray, held: tuple[Rows, np.ndarray]) -> tuple[float, float]:

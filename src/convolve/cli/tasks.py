@@ -8,15 +8,13 @@
 | segment | `images/` and `masks/`, labels (n, *spatial) | cross-entropy | unet | IoU, mean and a class |
 | autoencode | any, by --task autoencode alone | mean squared error | autoencoder | mean error, R2 |
 
-"As for hard data": `small` for images of up to 40 x 40, else `resnet20`; m5_narrow, digits and cnn3d for signals and
-volumes as `choice` has it. Samples are moved by 7 %, and for the tasks of places (masks) not at all. Of the tasks other
-than classify no fully-connected net is trained beside, and labels are not smoothed. The values of a regression are
-learnt at mean 0 and deviation 1, and the net's last layer gives them their own scale again.
+"As for hard data": `choice.net_for`. Samples are moved by 7 %, and for the tasks of places (masks) not at all. Of the
+tasks other than classify no fully-connected net is trained beside, and labels are not smoothed. The values of a
+regression are learnt at mean 0 and deviation 1, and the net's last layer gives them their own scale again.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +22,7 @@ import numpy as np
 
 from convolve import zoo
 from convolve.augment import Augmentation, Shift
-from convolve.cli.choice import LONG, SMALL, Choice
-from convolve.cli.output import count
+from convolve.cli.choice import FEW, Choice, net_for, told
 from convolve.cli.recipe import RECIPE, scaling
 from convolve.data.dataset import Dataset, Task
 from convolve.errors import ConvolveError, DataError
@@ -135,26 +132,15 @@ def chosen(task: Task, dataset: Dataset, samples: int) -> Choice:
         DataError: samples whose sizes are odd, for a net of places.
     """
     spatial = dataset.input_shape[:-1]
-    size = RECIPE.batch_size if samples >= 10_000 else RECIPE.batch_size // 2
-    known = count(samples, {1: "signal", 2: "image", 3: "volume"}.get(len(spatial), "sample"))
-    why = f"{known} of {' x '.join(map(str, spatial))}, to {task}"
+    size = RECIPE.batch_size if samples >= FEW else RECIPE.batch_size // 2
+    why = f"{told(samples, spatial)}, to {task}"
     steps: tuple[Augmentation, ...] = ()
     if task in ("segment", "autoencode"):
         depth_of(spatial)
         net, size = ("unet" if task == "segment" else "autoencoder"), size // 4
     else:
-        net, steps = _by_size(spatial), (Shift(0.07),)
+        net, steps = net_for(spatial), (Shift(0.07),)
     return Choice(net, 12, size, 0.0, steps, why)
-
-
-def _by_size(spatial: tuple[int, ...]) -> str:
-    if min(spatial) < 4:
-        return "mlp"
-    if len(spatial) == 1:
-        return "m5_narrow" if spatial[0] >= LONG else "digits"
-    if len(spatial) == 2:
-        return "small" if math.prod(spatial) <= SMALL else "resnet20"
-    return "digits" if math.prod(spatial) <= SMALL or min(spatial) < 8 else "cnn3d"
 
 
 def depth_of(spatial: tuple[int, ...]) -> int:
