@@ -756,7 +756,8 @@ class Model:
             path: of the file, which may exist.
             opset: version of ONNX's operators, from 18 (the default) to the newest that the installed onnx package
                 knows. Newer ones have operators for more layers; what has none is written with several. An imported net
-                is written as the graph it came as, unless another opset than its own is asked for.
+                is written as the graph it came as, unless another opset than its own is asked for or it computes with
+                other floats than float32.
             layout: of input and output where they have spatial dimensions: "channels_first" as ONNX's users expect,
                 (batch, channels, *spatial), or "channels_last" as everywhere in convolve. The former needs no
                 transposition.

@@ -109,6 +109,23 @@ def test_products_of_computed_matrices_are_exported(batch: int | str) -> None:
     np.testing.assert_array_equal(from_onnx(made).predict(x), model.predict(x))
 
 
+@pytest.mark.parametrize("opset", [None, 20])
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_other_floats_stay_those_of_the_interface(dtype: type[np.floating[Any]], opset: int | None) -> None:
+    kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    info = [onnx.helper.make_tensor_value_info(name, kind, ["N", 3, 6, 6]) for name in "xy"]
+    weight = onnx.numpy_helper.from_array(normal((3, 3, 1, 1)).astype(dtype), "w")
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Conv", ["x", "w"], ["y"], "conv")], "g", info[:1], info[1:], [weight]
+    )
+    data = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]).SerializeToString()
+    model, x = from_onnx(data), normal((2, 3, 6, 6)).astype(dtype)
+    made = to_bytes(model.network, opset)
+    parsed(made)
+    assert truth(made, {"x": x})["y"].dtype == dtype
+    assert_alike(model.predict(x), truth(made, {"x": x}), 1e-3)
+
+
 def test_a_net_for_any_size_is_written_as_it_came_or_for_one_size() -> None:
     open_, x = from_onnx(rows(2, "side")), normal((2, 3, 9, 9))
     np.testing.assert_array_equal(from_onnx(to_bytes(open_.network)).predict(x), open_.predict(x))

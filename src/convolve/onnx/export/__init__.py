@@ -81,9 +81,9 @@ def _sized(network: Network) -> tuple[Port, ...]:
     for port in network.ports:
         if any(isinstance(n, str) for n in port.shape[1:]):
             raise ShapeError(
-                "export: a net that is not written as it came, because another opset is asked for or training made two "
-                f"weights of one, is written for one size. Received: a net that takes any, {port}. "
-                "Leave out the opset, or say the size: from_onnx(path, input_shape=...)"
+                "export: a net that is not written as it came, because another opset is asked for, training made two "
+                f"weights of one or its floats are not float32, is written for one size. Received: one that takes any, "
+                f"{port}. Leave out the opset, or say the size: from_onnx(path, input_shape=...)"
             )
     return network.ports
 

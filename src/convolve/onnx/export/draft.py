@@ -27,6 +27,8 @@ TYPES = {
     "int32": 6,
     "int64": 7,
     "bool": 9,
+    "float16": 10,
+    "float64": 11,
     "uint32": 12,
     "uint64": 13,
 }

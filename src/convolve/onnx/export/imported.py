@@ -11,9 +11,18 @@ from convolve.layers.imported import Node as Read
 from convolve.network import Network
 from convolve.onnx.export.draft import TYPES, Draft, Node
 
+FLOATS = {"float16", "float64"}
+"""Elements that files may compute with; here they are float32."""
+
 
 def copied(network: Network, net: Imported) -> Draft | None:
-    """The draft of the file that the net came from; None where training made two arrays of one of the file's."""
+    """The draft of the file that the net came from, if its graph still stands for the net.
+
+    None where training made two arrays of one of the file's, or where the file computes with floats of other sizes.
+    """
+    words = {value for node in net.nodes for _, value in node.attributes if isinstance(value, str)}
+    if FLOATS & (words | {port.dtype for port in (*net.inputs, *net.outputs)}):
+        return None
     arrays: dict[str, np.ndarray] = {}
     shapes = {a.name: a.shape for a in net.arrays}
     for origin, key in network.origins.items():
