@@ -138,7 +138,10 @@ class Imported(Layer):
     def build(self, scope: Scope, *inputs: Value) -> Value:
         made = self.results(scope, *inputs)
         if len(made) != 1:
-            raise ShapeError(f"{scope.title}: has {len(made)} outputs; as a layer among others it needs one")
+            raise ShapeError(
+                f"{scope.title}: has {len(made)} outputs; as a layer among others it needs one: "
+                f"onnx.utils.extract_model makes a file that ends in one of {', '.join(made)}"
+            )
         [result] = made.values()
         return result if isinstance(result, Value) else numbers(result)
 
