@@ -246,6 +246,16 @@ def test_a_set_that_memory_does_not_hold_trains_the_same_and_is_read_once(
     assert "8x8x3" in call("datasets", given, "--task", task).stdout
 
 
+def test_masks_of_odd_sizes_and_samples_that_cannot_be_given_back(call: Convolve, made: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 255, (40, 9, 13, 1), np.uint8)
+    np.savez(made / "odd.npz", x_train=x, y_train=x[..., 0] // 128)
+    assert call("train", "odd.npz", "--epochs", "1", "--out", "run", "--quiet").returncode == 0
+    assert load(made / "run" / "model.safetensors").output_shape == (9, 13, 2)
+    done = call("train", "odd.npz", "--task", "autoencode", "--quiet")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "samples of 9 x 13: autoencoder halves them, so that sizes must be even" in done.stderr
+
+
 def test_what_does_not_suit_a_task(call: Convolve, made: Path) -> None:
     for arguments, sentence in (
         (("labels.csv", "--net", "nets.py:places"), "expected (2,), a value a class: end it in Dense(2)"),

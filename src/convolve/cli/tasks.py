@@ -136,27 +136,28 @@ def chosen(task: Task, dataset: Dataset, samples: int) -> Choice:
     why = f"{told(samples, spatial)}, to {task}"
     steps: tuple[Augmentation, ...] = ()
     if task in ("segment", "autoencode"):
-        depth_of(spatial)
         net, size = ("unet" if task == "segment" else "autoencoder"), size // 4
+        depth_of(spatial, net)
     else:
         net, steps = net_for(spatial), (Shift(0.07),)
     return Choice(net, 12, size, 0.0, steps, why)
 
 
-def depth_of(spatial: tuple[int, ...]) -> int:
-    """How often all sizes can be halved, three times at most.
+def depth_of(spatial: tuple[int, ...], net: str) -> int:
+    """How often a net for places halves these sizes, three times at most; an autoencoder gives only even ones back.
 
     Raises:
         DataError: not once.
 
-    >>> depth_of((64, 48)), depth_of((28, 28))
-    (3, 2)
+    >>> depth_of((64, 45), "unet"), depth_of((64, 48), "autoencoder"), depth_of((28, 28), "autoencoder")
+    (3, 3, 2)
     """
-    depth = max(d for d in range(DEPTH + 1) if all(n % 2**d == 0 and n >= 2**d for n in spatial))
+    even = net == "autoencoder"
+    depth = max(d for d in range(DEPTH + 1) if all(n >= 2**d and not (even and n % 2**d) for n in spatial))
     if not depth:
         raise DataError(
-            f"samples of {' x '.join(map(str, spatial))}: a net for places halves them, so that sizes must be even; "
-            "bring files of a folder to another size by --size, or pad your arrays"
+            f"samples of {' x '.join(map(str, spatial))}: {net} halves them, so that sizes must be "
+            f"{'even' if even else '2 or more'}; bring files of a folder to another size by --size, or pad your arrays"
         )
     return depth
 
@@ -164,7 +165,7 @@ def depth_of(spatial: tuple[int, ...]) -> int:
 def zoo_net(name: str, task: Task, x: np.ndarray, classes: int) -> Layer:
     """A net of the zoo for a task, of samples as `x` holds them."""
     entry = zoo.by_name(name)
-    places = {"depth": depth_of(x.shape[1:-1])} if name in ("unet", "autoencoder") else {}
+    places = {"depth": depth_of(x.shape[1:-1], name)} if name in ("unet", "autoencoder") else {}
     outputs = x.shape[-1] if task == "autoencode" else classes
     return entry.make(classes=outputs, normalize=scaling(entry, x), **places)
 
