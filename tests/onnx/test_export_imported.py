@@ -11,7 +11,7 @@ from helpers import IMPORTED, normal
 from test_import import assert_alike, small_net, truth
 
 from convolve import Conv, Model, ReLU, Sequential, from_onnx
-from convolve.errors import ShapeError
+from convolve.errors import ConvolveError, ShapeError
 from convolve.onnx.export import to_bytes
 from light_models import SHAPE, with_weights
 
@@ -126,14 +126,36 @@ def test_other_floats_stay_those_of_the_interface(dtype: type[np.floating[Any]],
     assert_alike(model.predict(x), truth(made, {"x": x}), 1e-3)
 
 
-def test_a_net_for_any_size_is_written_as_it_came_or_for_one_size() -> None:
-    open_, x = from_onnx(rows(2, "side")), normal((2, 3, 9, 9))
-    np.testing.assert_array_equal(from_onnx(to_bytes(open_.network)).predict(x), open_.predict(x))
-    with pytest.raises(ShapeError, match=r"any, x \(2, 3, side, side\).*Leave out the opset.*input_shape"):
-        to_bytes(open_.network, 18)
-    made = to_bytes(from_onnx(rows(2, "side"), input_shape=(3, 9, 9)).network, 18)
-    assert from_onnx(made).input_shape == (3, 9, 9)
-    assert_alike(open_.predict(x), truth(made, {"x": x}), 1e-6)
+@pytest.mark.parametrize("opset", [18, onnx.defs.onnx_opset_version()])
+def test_a_net_for_any_size_stays_one_at_another_opset(opset: int) -> None:
+    model, x = from_onnx(rows(2, "side")), normal((2, 3, 9, 9))
+    for made in (to_bytes(model.network), to_bytes(model.network, opset, classes=["a", "b"])):
+        parsed(made)
+        np.testing.assert_array_equal(from_onnx(made).predict(x), model.predict(x))
+        assert from_onnx(made).network.ports == model.network.ports
+    assert parsed(made).opset_import[0].version == opset
+    assert from_onnx(made).classes == ("a", "b")
+    assert_alike(model.predict(x), truth(made, {"x": x}), 1e-6)
+    bound = to_bytes(from_onnx(rows(2, "side"), input_shape=(3, 9, 9)).network, opset)
+    assert from_onnx(bound).input_shape == (3, 9, 9)
+
+
+def test_a_net_for_any_size_that_cannot_be_brought_to_an_opset_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(model: Any, opset: int) -> Any:
+        raise onnx.version_converter.ConvertError("no rule for Conv")
+
+    monkeypatch.setattr(onnx.version_converter, "convert_version", fail)
+    with pytest.raises(ConvolveError, match=r"to opset 18 \(no rule for Conv\)\. Leave out the opset, or.*input_shape"):
+        to_bytes(from_onnx(rows(2, "side")).network, 18)
+
+
+def test_a_net_for_any_size_of_other_floats_is_written_for_one() -> None:
+    kind = onnx.TensorProto.FLOAT16
+    info = [onnx.helper.make_tensor_value_info(name, kind, [1, 3, "side", "side"]) for name in "xy"]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"], "relu")], "g", info[:1], info[1:])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    with pytest.raises(ShapeError, match=r"takes any, x \(1, 3, side, side\) of float16.*input_shape"):
+        to_bytes(from_onnx(model.SerializeToString()).network)
 
 
 def test_an_imported_part_of_a_net_is_exported_with_it() -> None:

@@ -59,10 +59,13 @@ def to_bytes(
     _one_of("dtype", dtype, DTYPES)
     metadata = {"classes": json.dumps(list(classes), ensure_ascii=False)} if classes else {}
     if isinstance(net, Imported):
-        draft, inputs = copied(network, net) if opset in (None, net.opset) else None, net.inputs
-        if draft is None:
-            chosen, inputs = _checked(onnx, opset), _sized(network)
-            draft = _written(network, net, chosen, last, inputs, net.outputs)
+        same, fixed = opset in (None, net.opset), all(isinstance(n, int) for p in network.ports for n in p.shape[1:])
+        own = copied(network, net) if same or not fixed else None
+        if own is not None:
+            came = _serialised(onnx, own, net.inputs, net.outputs, metadata)
+            return came if same else _converted(onnx, came, _checked(onnx, opset))
+        inputs = _sized(network)
+        draft = _written(network, net, _checked(onnx, opset), last, inputs, net.outputs)
         return _serialised(onnx, draft, inputs, net.outputs, metadata)
     net = expand(net, network.input_shape, training=False)
     order = first if layout == "channels_first" else last
@@ -70,6 +73,24 @@ def to_bytes(
     result = Port(OUTPUT, _ordered(("batch", *network.output_shape), order))
     draft = _written(network, net, _checked(onnx, opset), order, [given], [result])
     return _serialised(onnx, draft, [given], [result], metadata)
+
+
+def _converted(onnx: ModuleType, came: bytes, opset: int) -> bytes:
+    """A file as it came at another opset, by the onnx package's rules: the net may take any size then.
+
+    Raises:
+        ConvolveError: it has no rule for an operator of it.
+    """
+    try:
+        made = onnx.version_converter.convert_version(onnx.load_from_string(came), opset)
+    except (onnx.version_converter.ConvertError, RuntimeError) as error:
+        raise ConvolveError(
+            f"export: the onnx package cannot bring a net that takes any size to opset {opset} ({error}). Leave out "
+            "the opset, or say the size: from_onnx(path, input_shape=...)"
+        ) from None
+    made.ir_version = onnx.helper.find_min_ir_version_for(made.opset_import)
+    found: bytes = made.SerializeToString(deterministic=True)
+    return found
 
 
 def _sized(network: Network) -> tuple[Port, ...]:
@@ -81,9 +102,9 @@ def _sized(network: Network) -> tuple[Port, ...]:
     for port in network.ports:
         if any(isinstance(n, str) for n in port.shape[1:]):
             raise ShapeError(
-                "export: a net that is not written as it came, because another opset is asked for, training made two "
-                f"weights of one or its floats are not float32, is written for one size. Received: one that takes any, "
-                f"{port}. Leave out the opset, or say the size: from_onnx(path, input_shape=...)"
+                "export: a net that is not written as it came, because training made two weights of one or its floats "
+                f"are not float32, is written for one size. Received: one that takes any, {port}. Say the size: "
+                "from_onnx(path, input_shape=...)"
             )
     return network.ports
 
