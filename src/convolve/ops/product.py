@@ -200,6 +200,12 @@ def span_of(
         "tile_blocks": tile_blocks,
         "panel_blocks": panel_blocks,
     }
+    # Pieces that follow each other share a block of tiles, which stays in cache, or panels where these are more.
+    if panel_blocks * len(reach) * rows * channels < tile_blocks * panel_count(columns) * panel_size:
+        every = (tile_blocks, tile_blocks * panel_blocks, 1)
+    else:
+        every = (1, panel_blocks, panel_blocks * groups)
+    arguments |= dict(zip(("panel_every", "group_every", "tile_every"), every, strict=True))
     name = f"direct, tile {rows}x{vectors}" + (f", {groups} groups" if groups > 1 else "")
     low.call(spec, arguments, stacks * groups * tile_blocks * panel_blocks, y, name, flops, disjoint=True)
 

@@ -162,13 +162,16 @@ def gradient_tiling(window: Window, images: int, size: Sequence[int], channels: 
     dims = _dims(window)
     if not dims or min(channels, filters) < LEAST_CHANNELS:
         return None
-    outputs = TAPS[window.kernel[-1]][-1]
-    tiling = Tiling(outputs, dims, window.kernel, tuple(lo for lo, _ in window.pads), tuple(size), images)
-    groups, tiles, rows = -(-filters // GRADIENT_GROUP), IMAGES * math.prod(tiling.grid), tiling.leads * channels
-    cost = 1.3 * tiling.points * tiles * rows * filters
-    cost += tiles * (rows * groups + filters) * TRANSFORM_COST * tiling.points / 36
-    cost += rows * filters * GRADIENT_COST * tiling.points / 36
-    return tiling if cost < 1.2 * window.taps * IMAGES * math.prod(size) * channels * filters else None
+    best, least = None, 1.2 * window.taps * IMAGES * math.prod(size) * channels * filters
+    for outputs in TAPS[window.kernel[-1]]:
+        tiling = Tiling(outputs, dims, window.kernel, tuple(lo for lo, _ in window.pads), tuple(size), images)
+        groups, tiles, rows = -(-filters // GRADIENT_GROUP), IMAGES * math.prod(tiling.grid), tiling.leads * channels
+        cost = 1.3 * tiling.points * tiles * rows * filters
+        cost += tiles * (rows * groups + filters) * TRANSFORM_COST * tiling.points / 36
+        cost += rows * filters * GRADIENT_COST * tiling.points / 36
+        if cost < least:
+            best, least = tiling, cost
+    return best
 
 
 def gradient_slices(tiling: Tiling, rows: int, filters: int) -> int:

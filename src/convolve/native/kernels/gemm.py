@@ -48,14 +48,15 @@ class Gemm:
             *("groups:int", "x_group:int", "b_group:int", "y_group:int"),  # and the groups of channels
             *("panels:int", "panel_size:int", "columns:int"),
             *("tile_blocks:int", "panel_blocks:int"),  # how pieces cut the work
+            *("panel_every:int", "group_every:int", "tile_every:int"),  # after how many the next panels, group, tiles
             *epilogue_arguments(self.epilogue),
         )
 
     def emit(self, k: Kernel) -> None:
-        panel_block = k.piece % k.panel_blocks
-        rest = k.piece // k.panel_blocks
-        group, rest = rest % k.groups, rest // k.groups
-        tile_block, stack = rest % k.tile_blocks, rest // k.tile_blocks
+        panel_block = k.piece // k.panel_every % k.panel_blocks
+        group = k.piece // k.group_every % k.groups
+        tile_block = k.piece // k.tile_every % k.tile_blocks
+        stack = k.piece // (k.panel_blocks * k.groups * k.tile_blocks)
         first_tile, last_tile = share(tile_block, k.tile_blocks, k.tiles)
         first_panel, last_panel = share(panel_block, k.panel_blocks, k.panels)
         x, y = k.x + (stack * k.x_stack + group * k.x_group), k.y + stack * k.y_stack
