@@ -38,7 +38,7 @@ def write(path: Path, columns: dict[str, Any], features: dict[str, Any] | None =
     """A table in row groups of four, described as the hub does."""
     metadata = {"huggingface": json.dumps({"info": {"features": features}})} if features else None
     made = pyarrow.table(columns)
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     parquet.write_table(made.replace_schema_metadata(metadata), path, row_group_size=group)
     return path
 
@@ -73,7 +73,9 @@ def test_pictures_with_classes_as_the_hub_has_them(tmp_path: Path, memory: int |
 def test_parts_are_those_of_the_hubs_files_or_of_a_column(tmp_path: Path) -> None:
     x, y = pictures(), np.arange(COUNT) % 2
     for part, chosen in (("train", slice(0, 20)), ("validation", slice(20, 24)), ("test", slice(24, None))):
-        write(tmp_path / "set" / f"{part}-00000-of-00001.parquet", {"img": images(x[chosen]), "label": y[chosen]})
+        write(
+            tmp_path / "set" / "data" / f"{part}-00000-of-00001.parquet", {"img": images(x[chosen]), "label": y[chosen]}
+        )
     column = ["train"] * 20 + ["valid"] * 4 + ["test"] * 6
     other = write(tmp_path / "one.parquet", {"img": images(x), "label": y, "split": column})
     for given in (tmp_path / "set", other):
@@ -152,6 +154,7 @@ def test_broken_rows_are_left_out_and_listed(tmp_path: Path) -> None:
 def test_no_more_than_what_is_kept_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     x = pictures()
     column = Column(write(tmp_path / "t.parquet", {"image": images(x), "label": ["a"] * COUNT}), "image")
+    assert len(png(x[3])) < Cell(column, 3).stat().st_size < 3 * len(png(x[3]))  # with what a group has besides
     monkeypatch.setattr("convolve.data.parquet.KEPT", 2 * column._group(0).nbytes + 100)
     for row in np.random.default_rng(0).permutation(COUNT).tolist():
         assert Cell(column, row).read_bytes() == png(x[row])

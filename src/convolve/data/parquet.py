@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
@@ -37,6 +36,14 @@ KINDS = {b"RIFF": ".wav", b"fLaC": ".flac", b"\x93NUM": ".npy"}
 
 
 @dataclass(frozen=True)
+class Status:
+    """What is asked of a file's status."""
+
+    st_size: int
+    st_mtime_ns: int
+
+
+@dataclass(frozen=True)
 class Cell:
     """What a row has in a column, in place of a file: with those of a path's methods that reading files needs."""
 
@@ -61,9 +68,9 @@ class Cell:
     def open(self, mode: str) -> BinaryIO:
         return BytesIO(self.read_bytes())
 
-    def stat(self) -> os.stat_result:
-        """The table's."""
-        return self.column.path.stat()
+    def stat(self) -> Status:
+        """The time of the table, and the mean size of a cell: contents need not be read to know whether to."""
+        return Status(self.column.mean_size, self.column.path.stat().st_mtime_ns)
 
     def resolve(self) -> str:
         """A name that no other file's sample has."""
@@ -80,23 +87,27 @@ class Column:
         self._starts = np.cumsum([0, *counts]).tolist()
         self._lock = threading.Lock()
         self._groups: OrderedDict[int, pyarrow.ChunkedArray] = OrderedDict()
-        self._check_groups()
+        sizes = self._sizes()
+        self.mean_size = sum(sizes) // max(1, self._starts[-1])
         first = next((v for v in self._values() if v), b"")
         self.suffix = KINDS.get(first[:4], ".png")
 
-    def _check_groups(self) -> None:
-        places = {self._file.metadata.row_group(0).column(i).path_in_schema: i for i in range(self._columns())}
-        own = [i for path, i in places.items() if path.partition(".")[0] == self.name]
+    def _sizes(self) -> list[int]:
+        """Bytes of the column in each row group.
+
+        Raises:
+            FileError: one of them is too large to be read whole.
+        """
         groups = [self._file.metadata.row_group(i) for i in range(self._file.num_row_groups)]
-        most = max(sum(group.column(i).total_uncompressed_size for i in own) for group in groups)
-        if most > MOST_GROUP:
+        leaves = [[group.column(i) for i in range(group.num_columns)] for group in groups]
+        own = [[leaf for leaf in group if leaf.path_in_schema.partition(".")[0] == self.name] for group in leaves]
+        sizes = [sum(int(leaf.total_uncompressed_size) for leaf in group) for group in own]
+        if max(sizes) > MOST_GROUP:
             raise FileError(
-                f"{self.path}: has a row group of {most >> 20:,} MB in its column {self.name}; expected at most "
+                f"{self.path}: has a row group of {max(sizes) >> 20:,} MB in its column {self.name}; expected at most "
                 f"{MOST_GROUP >> 20:,} MB, as groups are read whole. Write it anew with row_group_size=100, say."
             )
-
-    def _columns(self) -> int:
-        return int(self._file.metadata.num_columns) if self._file.num_row_groups else 0
+        return sizes
 
     def _values(self) -> Iterator[bytes]:
         """The contents of the first group."""
