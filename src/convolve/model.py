@@ -385,8 +385,9 @@ class Model:
         network, dtype = self.network, "u1" if x.dtype == np.uint8 else "f4"
 
         def build() -> Graph:
-            output = network.forward(len(x), dtype).output
-            return Graph({"output": output, "loss": loss(output, losses.target_leaf(y))}, prediction=True)
+            found = network.forward(len(x), dtype)
+            made = {"output": found.output, "loss": loss(found.logits, losses.target_leaf(y))}
+            return Graph(made, prediction=True)
 
         executable = network.executable(("evaluate", len(x), dtype, y.shape, y.dtype, loss), build)
         return network.run(executable, {"x": x, "y": y}, ("output", "loss"))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from convolve.graph import Graph, Shape, Value, leaf
     from convolve.layers import Construction, Layer, Parameter, Scope
     from convolve.ops import cast
+    from convolve.ops.softmax import Softmax
     from convolve.passes import compile_graph, packed_leaves
 else:  # what a net does not need whose programs are known
     graph = Deferred("convolve.graph")
@@ -36,6 +37,7 @@ else:  # what a net does not need whose programs are known
     Construction = Deferred("convolve.layers:Construction")
     Scope = Deferred("convolve.layers:Scope")
     cast = Deferred("convolve.ops:cast")
+    Softmax = Deferred("convolve.ops.softmax:Softmax")
     compile_graph = Deferred("convolve.passes:compile_graph")
     packed_leaves = Deferred("convolve.passes:packed_leaves")
 
@@ -125,6 +127,12 @@ class Forward:
     def output(self) -> Value:
         """The first output."""
         return next(iter(self.outputs.values()))
+
+    @property
+    def logits(self) -> Value:
+        """The first output as losses take it: before the softmax in which a net from a file ends."""
+        ends = self.construction.origins and self.output.op == Softmax()
+        return self.output.inputs[0] if ends else self.output
 
 
 def build(net: Layer, input_shape: Shape | None, batch: int, dtype: str = "f4", training: bool = False) -> Forward:

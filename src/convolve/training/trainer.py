@@ -184,7 +184,7 @@ def with_gradients(
     """A graph of loss, output and statistics' updates; the gradients of the parameters that learn, and these."""
     target = losses.target_leaf(y)
     construction = forward.construction
-    graph = Graph({"loss": loss(forward.output, target), "output": forward.output}, list(construction.updates))
+    graph = Graph({"loss": loss(forward.logits, target), "output": forward.output}, list(construction.updates))
     graph = sink(graph)
     leaves = {name: construction.leaves[name] for name in network.trained}
     gradients = differentiate(graph.outputs["loss"], list(leaves.values()))
