@@ -260,6 +260,15 @@ def small() -> nn.Module:
     )
 
 
+def thumbnails() -> nn.Module:
+    return nn.Sequential(
+        *(*pooled(1, 32, 5), *convolution(32, 48, 3, padding=1), nn.ReLU(), *pooled(48, 48, 3, padding=1)),
+        Block(basic(48, 48, 1), 48, 48, 1),
+        *(*convolution(48, 96, 3), nn.ReLU(), *convolution(96, 192, 3), nn.ReLU()),
+        *(Flatten(192, 2, 2), nn.Linear(768, 10)),
+    )
+
+
 def cnn3d() -> nn.Module:
     return nn.Sequential(
         *(*convolution(1, 16, 3, padding=1, rank=3), nn.ReLU(), nn.MaxPool3d(2)),
@@ -289,7 +298,20 @@ NETS: dict[str, Callable[..., nn.Module]] = {
     "autoencoder": autoencoder,
     **{
         build.__name__: build
-        for build in (mlp, lenet5, mnist_cnn, digits, glyphs, small, m5, cnn3d, unet, squeezenet, mobilenet_v2)
+        for build in (
+            mlp,
+            lenet5,
+            mnist_cnn,
+            digits,
+            glyphs,
+            small,
+            thumbnails,
+            m5,
+            cnn3d,
+            unet,
+            squeezenet,
+            mobilenet_v2,
+        )
     },
     "m5_narrow": partial(m5, (32, 64, 128, 256)),
     **{f"resnet{depth}": partial(cifar_resnet, depth) for depth in (20, 32, 56)},

@@ -58,6 +58,15 @@ def test_hard_images_get_a_larger_net_and_smoothed_labels() -> None:
     assert (choice.net, choice.smoothing) == ("small", 0.1)
     assert kinds(choice.augment)[-1:] == [Shift]
     assert chosen(*images(12, 7, 3, noise=True)).net == "digits"
+    choice = chosen(*images(24, 30, 1, noise=True))
+    assert (choice.net, choice.epochs, kinds(choice.augment)[-1:]) == ("thumbnails", 12, [Shift])
+
+
+def test_hard_images_of_which_there_are_many_stay_where_they_are() -> None:
+    x, _ = images(24, 24, 1, noise=True)
+    many = chosen(np.tile(x, (100, 1, 1, 1)), RANDOM.integers(0, 2, 20_000))
+    assert many.net == "thumbnails"
+    assert Shift not in kinds(many.augment)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ LONG: dict[str, tuple[int, ...]] = {
     "squeezenet": (41, 33, 3),
     "glyphs": (40, 32, 1),
     "small": (40, 32, 1),
+    "thumbnails": (40, 32, 1),
 }
 """Long enough in one dimension, and such that the first windows leave nothing unread at the end."""
 CHUNK = 16

@@ -69,6 +69,7 @@ CASES = {
     "digits": Case((28, 28, 1)),
     "glyphs": Case((28, 28, 1)),
     "small": Case((28, 28, 1), tolerance=FLIPS),
+    "thumbnails": Case((28, 28, 1), tolerance=FLIPS),
     "resnet20": Case((32, 32, 3), tolerance=FLIPS),
     "resnet32": Case((32, 32, 3), tolerance=FLIPS),
     "resnet56": Case((32, 32, 3), tolerance=MANY_FLIPS),

@@ -21,7 +21,7 @@ from convolve.zoo.mobilenet import mobilenet_v2
 from convolve.zoo.parts import BYTES, IMAGENET
 from convolve.zoo.resnet import resnet18, resnet20, resnet32, resnet34, resnet50, resnet56, resnet101
 from convolve.zoo.signals import LEAST_OF_M5, cnn3d, m5, m5_narrow
-from convolve.zoo.small import digits, glyphs, lenet5, mlp, mnist_cnn, small
+from convolve.zoo.small import digits, glyphs, lenet5, mlp, mnist_cnn, small, thumbnails
 from convolve.zoo.squeezenet import squeezenet
 from convolve.zoo.unet import unet
 from convolve.zoo.vgg import vgg11, vgg13, vgg16, vgg19
@@ -52,6 +52,7 @@ __all__ = [
     "resnet101",
     "small",
     "squeezenet",
+    "thumbnails",
     "unet",
     "vgg11",
     "vgg13",
@@ -75,6 +76,7 @@ NETS: dict[str, Entry] = {
     "digits": Entry(digits, (28, 28, 1)),
     "glyphs": Entry(glyphs, (28, 28, 1)),
     "small": Entry(small, (28, 28, 1)),
+    "thumbnails": Entry(thumbnails, (28, 28, 1)),
     "resnet20": Entry(resnet20, (32, 32, 3)),
     "resnet32": Entry(resnet32, (32, 32, 3)),
     "resnet56": Entry(resnet56, (32, 32, 3)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convolve.layers import BatchNorm, Conv, Dense, Flatten, GlobalAvgPool, MaxPool, ReLU, Sequential
+from convolve.layers import BatchNorm, Conv, Dense, Flatten, GlobalAvgPool, MaxPool, ReLU, Residual, Sequential
 from convolve.zoo.parts import Scaling, conv_norm_relu, conv_pool_norm_relu, preprocessing
 
 
@@ -56,10 +56,25 @@ def glyphs(classes: int = 10, normalize: Scaling = True) -> Sequential:
 
 
 def small(classes: int = 10, normalize: Scaling = True) -> Sequential:
-    """Five convolutions with batch norm, what `convolve train` takes for small images that are hard to tell apart."""
+    """Five convolutions with batch norm, what `convolve train` takes for smaller images that are hard to tell apart."""
     return Sequential(
         *preprocessing(normalize),
         *conv_pool_norm_relu(32, 5, "valid"),
         *(*conv_norm_relu(48, 3), *conv_pool_norm_relu(48, 3)),
         *(*conv_norm_relu(96, 3), *conv_norm_relu(96, 3), GlobalAvgPool(), Dense(classes)),
+    )
+
+
+def thumbnails(classes: int = 10, normalize: Scaling = True) -> Sequential:
+    """Seven convolutions with batch norm, what `convolve train` takes for small images that are hard to tell apart.
+
+    Two of them are a residual block (He et al., 2016). Places are kept to the last layer: small images mostly show
+    their subject in the middle. Images have at least 24 x 24 pixels.
+    """
+    return Sequential(
+        *preprocessing(normalize),
+        *conv_pool_norm_relu(32, 5, "valid"),
+        *(*conv_norm_relu(48, 3), *conv_pool_norm_relu(48, 3)),
+        *(Residual(*conv_norm_relu(48, 3), Conv(48, 3, bias=False), BatchNorm()), ReLU()),
+        *(*conv_norm_relu(96, 3, padding="valid"), *conv_norm_relu(192, 3, padding="valid"), Flatten(), Dense(classes)),
     )
