@@ -145,6 +145,15 @@ def test_a_damaged_entry_is_made_again(tmp_path: Path, filled: Path, damage: Cal
     assert used.exists()
 
 
+def test_an_entry_of_another_name_is_made_again(tmp_path: Path, filled: Path) -> None:
+    names = kernels(filled)
+    for entry, other in zip(names, [*names[1:], names[0]], strict=True):
+        (tmp_path / entry.name).write_bytes(other.read_bytes())
+    again = session(tmp_path)
+    assert (again.compiled, again.loaded, again.warned) == (KERNELS, 0, [])
+    assert session(tmp_path).loaded == KERNELS
+
+
 def test_a_damaged_fact_is_found_out_again(tmp_path: Path, filled: Path) -> None:
     for entry in filled.iterdir():
         (tmp_path / entry.name).write_bytes(entry.read_bytes())

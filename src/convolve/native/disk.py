@@ -1,8 +1,8 @@
 """What processes keep for each other on disk: object code, and what was found out on the way to it.
 
-An entry is the SHA-256 of its content followed by the content. It is written to a temporary file and renamed, and
-dropped and made again where it is damaged. The folder holds code that will run, so it must belong to the user and be
-closed to everybody else.
+An entry is the SHA-256 of its name and its content followed by the content. It is written to a temporary file and
+renamed, and dropped and made again where it is damaged, or was written under another name. The folder holds code that
+will run, so it must belong to the user and be closed to everybody else.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def clear() -> int:
 
 
 def read(name: str) -> bytes | None:
-    """The content of an entry; None where there is none, or a damaged one, which is dropped."""
+    """The content of an entry; None where there is none, or a damaged or foreign one, which is dropped."""
     folder = _checked(directory())
     if folder is None:
         return None
@@ -64,7 +64,7 @@ def read(name: str) -> bytes | None:
     except OSError:
         return None
     digest, content = content[:32], content[32:]
-    if hashlib.sha256(content).digest() != digest:
+    if _digest(name, content) != digest:
         path.unlink(missing_ok=True)
         return None
     if KINDS[path.suffix[1:]] is not None:
@@ -82,7 +82,7 @@ def write(name: str, content: bytes) -> None:
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
         with os.fdopen(handle, "wb") as file:
-            file.write(hashlib.sha256(content).digest() + content)
+            file.write(_digest(name, content) + content)
         temporary.replace(folder / name)
         _trim((folder / name).suffix[1:])
     except OSError as error:
@@ -92,6 +92,10 @@ def write(name: str, content: bytes) -> None:
             KernelCacheWarning,
             stacklevel=2,
         )
+
+
+def _digest(name: str, content: bytes) -> bytes:
+    return hashlib.sha256(name.encode() + b"\n" + content).digest()
 
 
 def _trim(kind: str) -> None:

@@ -71,7 +71,7 @@ class Known:
 
     def network(self, threads: int | None) -> tuple[Network, Classes] | None:
         """The network as an earlier process left word of it."""
-        entry = _read(f"{self._name}.net")
+        entry = disk.read(f"{self._name}.net")
         if entry is None:
             return None
         text, _, rest = entry.partition(b"\n")
@@ -115,7 +115,7 @@ class Known:
             "pieces": {key: asdict(piece) for key, piece in pieces.items()},
         }
         elements = b"".join(array.tobytes() for array in made)
-        _write(f"{self._name}.net", json.dumps(told).encode() + b"\n" + elements)
+        disk.write(f"{self._name}.net", json.dumps(told).encode() + b"\n" + elements)
         network.memory = self._programs()
 
     def _programs(self) -> Programs:
@@ -173,22 +173,12 @@ class Programs:
 
     def recall(self, given: tuple[Feed, ...]) -> LinkedProgram | None:
         """The program for inputs of these shapes and types."""
-        entry = _read(self._entry(given))
+        entry = disk.read(self._entry(given))
         return None if entry is None else LinkedProgram.from_bytes(entry)
 
     def keep(self, given: tuple[Feed, ...], linked: LinkedProgram) -> None:
         """Let others find it."""
-        _write(self._entry(given), linked.to_bytes())
-
-
-def _read(name: str) -> bytes | None:
-    """The content of an entry that was written under this very name."""
-    head, _, content = (disk.read(name) or b"").partition(b"\n")
-    return content if head == name.encode() else None
-
-
-def _write(name: str, content: bytes) -> None:
-    disk.write(name, name.encode() + b"\n" + content)
+        disk.write(self._entry(given), linked.to_bytes())
 
 
 def _net(structure: bytes, hollow: frozenset[str]) -> Layer:
