@@ -140,6 +140,22 @@ def test_a_net_for_any_size_stays_one_at_another_opset(opset: int) -> None:
     assert from_onnx(bound).input_shape == (3, 9, 9)
 
 
+def test_a_net_that_computes_with_the_batch_is_written_as_it_came_alone() -> None:
+    nodes = [
+        onnx.helper.make_node("Shape", ["x"], ["s"], "shape"),
+        onnx.helper.make_node("Cast", ["s"], ["f"], "cast", to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("Mul", ["x", "f"], ["y"], "scaled"),
+    ]
+    info = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 2]) for name in "xy"]
+    graph = onnx.helper.make_graph(nodes, "g", info[:1], info[1:])
+    made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    model, x = from_onnx(made.SerializeToString()), normal((3, 2))
+    np.testing.assert_array_equal(model.predict(x), x * np.array([3, 2], np.float32))
+    np.testing.assert_array_equal(from_onnx(to_bytes(model.network)).predict(x), model.predict(x))
+    with pytest.raises(ConvolveError, match=r"size of the batch.*Leave out the opset"):
+        to_bytes(model.network, 20)
+
+
 def test_a_net_for_any_size_that_cannot_be_brought_to_an_opset_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(model: Any, opset: int) -> Any:
         raise onnx.version_converter.ConvertError("no rule for Conv")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from convolve.errors import ConvolveError
 from convolve.graph import Constant, Leaf, Shape, Value
 from convolve.ops.vector import Vector
 
@@ -176,11 +177,21 @@ class Draft:
         return next(iter(self._forms.get(value.serial, {last(len(value.shape)): ""})))
 
     def known(self, value: Value) -> np.ndarray | None:
-        """The value itself, where it does not depend on the net's input: an array of the net, or numbers."""
+        """The value itself, where it does not depend on the net's input: an array of the net, or numbers.
+
+        Raises:
+            ConvolveError: one of the numbers is the size of the batch, which is any.
+        """
         if isinstance(value.op, Leaf) and value.op.kind in ARRAYS:
             return self.arrays(f"{value.op.kind}:{value.op.key}")
         if isinstance(value.op, (Constant, Vector)):
-            return value.op.reference().astype(np.float32)
+            numbers = value.op.reference()
+            if np.any((numbers != 0) & np.isfinite(numbers) & (np.nan_to_num(numbers) % BATCH == 0)):
+                raise ConvolveError(
+                    f"export: {self.path or 'an output'}: computes with the size of the batch, which is left open; "
+                    "such a net is written as it came alone. Leave out the opset"
+                )
+            return numbers.astype(np.float32)
         return None
 
     def at(self, value: Value, order: Order) -> str:
