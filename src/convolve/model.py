@@ -507,7 +507,8 @@ class Model:
         average: float | None = None,
         augment: Sequence[Augmentation] = (),
     ) -> History:
-        """Train on x (n, *input_shape) and y as the loss takes it. x may be a `convolve.source.Source`.
+        """Train on x (n, *input_shape) and y as the loss takes it. x may be a `convolve.source.Source`, and
+        so may labels of places (int32), which are then read with it.
 
         For cross_entropy, y are labels (n, *spatial), with no spatial dimension where a row of logits stands for an
         image, or probabilities (n, *spatial, classes); for the other losses, values of the output's shape (see

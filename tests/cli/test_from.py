@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cli.conftest import Convolve, check_equal
-from convolve import load, storage
+from convolve import Conv, Model, Normalize, ReLU, Sequential, load, storage
 from convolve.cli.run import Run
 
 
@@ -83,6 +83,25 @@ def test_an_onnx_file_is_a_start(convolve: Convolve, parity: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "start.onnx gets a new last layer, dense1, which learns alone for 1 epoch at first" in done.stdout
     assert load(parity / "run" / "model.safetensors").output_shape == (2,)
+
+
+@pytest.mark.onnx
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_an_onnx_file_that_gives_places_is_a_start_where_channels_come_last(
+    call: Convolve, here: Path, layout: Any
+) -> None:
+    pytest.importorskip("onnx.defs")
+    x = np.random.default_rng(0).integers(0, 255, (30, 8, 8, 1), np.uint8)
+    np.savez(here / "places.npz", x_train=x, y_train=x[..., 0] // 128)
+    net = Sequential(Normalize(0.0, 255.0), Conv(4, 3), ReLU(), Conv(2, 1))
+    Model(net, (8, 8, 1), classes=("0", "1")).export_onnx(here / "start.onnx", layout=layout)
+    done = call("train", "places.npz", "--from", "start.onnx", "--epochs", "1", "--out", "run")
+    if layout == "channels_last":
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "start.onnx knows these very classes and keeps its last layer" in done.stdout
+    else:
+        assert done.returncode == 1
+        assert "gives (2, 8, 8) for a sample; to segment needs (8, 8, 2), channels last, as `convolve" in done.stderr
 
 
 def test_what_cannot_be_a_start(call: Convolve, parity: Path) -> None:
