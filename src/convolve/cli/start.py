@@ -91,9 +91,9 @@ def started(
         made = model.behind(*first, input_shape=shape)
         head = f"net.{head}" if first else head
     if made.output_shape != wanted:
-        first = made.output_shape == (wanted[-1], *wanted[:-1])
-        turned = ", channels last, as `convolve export --layout channels_last` writes them" if first else ""
-        raise ShapeError(f"{said}: gives {made.output_shape} for a sample; to {task} needs {wanted}{turned}")
+        turned = made.output_shape == (wanted[-1], *wanted[:-1])
+        advice = ", channels last, as `convolve export --layout channels_last` writes them" if turned else ""
+        raise ShapeError(f"{said}: gives {made.output_shape} for a sample; to {task} needs {wanted}{advice}")
     if task == "regress" and head:
         head = head if isinstance(made.net, Sequential) else f"net.{head}"
         made = made.before(scale_of(y))
