@@ -51,6 +51,7 @@ def test_folders_without_runs(call: Convolve, here: Path, trained: Path) -> None
     assert "run/results.json: cannot be read" in call("runs", "run").stderr
 
 
+@pytest.mark.extras
 def test_curves_for_tensorboard(call: Convolve, here: Path) -> None:
     pytest.importorskip("tensorboardX")
     from tensorboardX.proto.event_pb2 import Event
