@@ -93,7 +93,7 @@ class Known:
         Arrays that follow from the file's constants go with it, as long as they are few.
         """
         sketch, outline, constants = self._sketch, network.outline, found.constants
-        pieces, made = dict[str, Piece](), list[np.ndarray]()
+        pieces, made, size = dict[str, Piece](), list[np.ndarray](), 0
         for origin, key in network.origins.items():
             whole = constants.weight(origin.name)
             array = origin.layout.turned(whole)
@@ -102,10 +102,10 @@ class Known:
                 pieces[key] = Piece.of(array, name, first)
             else:
                 constants.see(origin.name)
-                pieces[key] = Piece.of(np.ascontiguousarray(array), MADE, sum(a.size for a in made))
+                pieces[key] = Piece.of(np.ascontiguousarray(array), MADE, size)
                 made.append(array)
-        few = sum(array.size for array in made) <= MOST_MADE
-        if outline.layouts.keys() != pieces.keys() or constants.seen & sketch.large or not few:
+                size += array.size
+        if outline.layouts.keys() != pieces.keys() or constants.seen & sketch.large or size > MOST_MADE:
             return
         told = {
             "ports": [asdict(port) for port in outline.ports],
