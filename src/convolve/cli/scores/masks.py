@@ -99,7 +99,7 @@ def coloured(mask: NDArray[Any], classes: int) -> NDArray[np.uint8]:
     """A mask (*spatial,) as a picture: class 0 black, the others in colours of their own; of signals as heights.
 
     >>> coloured(np.array([[0, 1]]), 2).tolist()
-    [[[0, 0, 0], [242, 92, 84]]]
+    [[[0, 0, 0], [242, 94, 85]]]
     >>> coloured(np.array([0, 1, 2]), 3)[:, 0].tolist()
     [0, 127, 255]
     """
