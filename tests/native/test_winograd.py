@@ -14,7 +14,7 @@ from helpers import Array, Machine, normal, wide
 
 from convolve import Conv, Dense, Flatten, MaxPool, Model, ReLU, Sequential, datasets, optim
 from convolve.graph import Graph, Value, apply, evaluate, leaf
-from convolve.ops import convolution
+from convolve.ops import convolution, winograd
 from convolve.ops.convolution import Convolution, FilterGradientOp, InputGradient
 from convolve.ops.winograd import Tiling
 from convolve.window import Window, resolve
@@ -150,3 +150,29 @@ def test_filters_transformed_where_they_are_needed_give_the_same_bits(
     assert ways(1) == [True]
     assert ways(8) == [False]
     np.testing.assert_array_equal(np.concatenate([model.predict(x[i : i + 1]) for i in range(8)]), model.predict(x))
+
+
+def test_training_steps_transform_filters_where_they_are_needed_with_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Large filters of small maps, in several blocks of tiles and with a residual addition; back as well."""
+    x, w, z = normal((20, 7, 7, 140)), normal((150, 3, 3, 140), 1), normal((20, 7, 7, 150), 2)
+    window = resolve(3, 1, 1, "same", (7, 7))
+    weight, seen, added = leaf("parameter", "w", w.shape), leaf("input", "x", x.shape), leaf("input", "z", z.shape)
+    values = {
+        "y": apply(Convolution(window), seen, weight) + added,
+        "dx": apply(InputGradient(window, (7, 7)), added, weight),
+    }
+
+    def run(name: str, far: int) -> tuple[Array, list[str]]:
+        monkeypatch.setattr(winograd, "FAR_BYTES", far)
+        machine = Machine(Graph({name: values[name]}), {"x": x, "w": w, "z": z})
+        return machine.run()[name], [call.algorithm for call in machine.program.calls if "winograd" in call.algorithm]
+
+    for name, value in values.items():
+        (found, [there]), (before, [apart]) = run(name, 0), run(name, 2**40)
+        assert "transformed there" in there
+        assert "transformed there" not in apart
+        np.testing.assert_array_equal(found, before)
+        [true] = evaluate([value], wide({"x": x, "w": w, "z": z}))
+        np.testing.assert_allclose(found, true, atol=1e-5 * np.abs(true).max())

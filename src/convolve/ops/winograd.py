@@ -37,7 +37,9 @@ GRADIENT_COST = 150
 GRADIENT_GROUP = 64
 """Filters that one piece of a filter gradient transforms."""
 FEW_TILES = 60
-"""Tiles that one piece takes, whatever the cache holds: filters are what is split then."""
+"""Tiles that one piece takes at most, whatever the cache holds, where filters are what is split."""
+FAR_BYTES = 16 * 1024 * 1024
+"""Transformed filters from which on they come from memory, not from the last cache."""
 MOST_SLICES = 16
 TRANSFORM_GRAIN = 512
 """Tiles times channels worth a piece of their own."""
@@ -158,26 +160,40 @@ def product_tiling(
 
 
 def gradient_tiling(window: Window, images: int, size: Sequence[int], channels: int, filters: int) -> Tiling | None:
-    """The tiling of a filter gradient, or None where the direct kernel is faster."""
+    """The tiling of a filter gradient, or None where the direct kernel is faster.
+
+    Tiles are the smallest that hold the map, or else the largest.
+    """
     dims = _dims(window)
     if not dims or min(channels, filters) < LEAST_CHANNELS:
         return None
-    best, least = None, 1.2 * window.taps * IMAGES * math.prod(size) * channels * filters
-    for outputs in TAPS[window.kernel[-1]]:
-        tiling = Tiling(outputs, dims, window.kernel, tuple(lo for lo, _ in window.pads), tuple(size), images)
-        groups, tiles, rows = -(-filters // GRADIENT_GROUP), IMAGES * math.prod(tiling.grid), tiling.leads * channels
-        cost = 1.3 * tiling.points * tiles * rows * filters
-        cost += tiles * (rows * groups + filters) * TRANSFORM_COST * tiling.points / 36
-        cost += rows * filters * GRADIENT_COST * tiling.points / 36
-        if cost < least:
-            best, least = tiling, cost
-    return best
+    sides = TAPS[window.kernel[-1]]
+    outputs = next((side for side in sides if max(size[-dims:]) <= side), sides[-1])
+    tiling = Tiling(outputs, dims, window.kernel, tuple(lo for lo, _ in window.pads), tuple(size), images)
+    groups, tiles, rows = -(-filters // GRADIENT_GROUP), IMAGES * math.prod(tiling.grid), tiling.leads * channels
+    cost = 1.3 * tiling.points * tiles * rows * filters
+    cost += tiles * (rows * groups + filters) * TRANSFORM_COST * tiling.points / 36
+    cost += rows * filters * GRADIENT_COST * tiling.points / 36
+    return tiling if cost < 1.2 * window.taps * IMAGES * math.prod(size) * channels * filters else None
 
 
 def gradient_slices(tiling: Tiling, rows: int, filters: int) -> int:
     """Slices of a filter gradient's tiles: from the shape, bounded by the memory of their sums."""
     each = 4 * tiling.points * rows * panel_count(filters) * PANEL
     return max(1, min(MOST_SLICES, tiling.count // 48, SLICES_BYTES // each))
+
+
+def _fresh(tiling: Tiling, weights: int, fixed: bool) -> bool:
+    """Whether so few of the largest tiles share a filter that each piece transforms it for itself.
+
+    In training steps, whatever the batch: a partial one would need other kernels. There it pays where transformed
+    filters do not stay in the last cache.
+    """
+    if tiling.outputs != 4:
+        return False
+    if fixed:
+        return tiling.count <= FEW_TILES
+    return IMAGES * math.prod(tiling.grid) <= FEW_TILES and 4 * tiling.points * weights > FAR_BYTES
 
 
 def _cut(tiling: Tiling, rows: int, groups: int) -> tuple[int, int]:
@@ -217,13 +233,17 @@ def _lower_group(
     channels, filters = x.shape[-1], result.shape[-1]
     length, points, count = tiling.leads * channels, tiling.points, panel_count(filters)
     rows, vectors = tile_shape(host(), PANEL)
-    blocks, splits = _cut(tiling, length, -(-filters // kernels.GROUP))
-    fresh = low.fixed and splits > 1 and tiling.outputs == 4  # in training, a partial batch would need other kernels
+    groups = -(-filters // kernels.GROUP)
+    fresh = groups > 1 and _fresh(tiling, length * filters, low.fixed)
     width = min(kernels.FRESH_GROUP if fresh else kernels.GROUP, count * PANEL)
+    if fresh:
+        blocks, splits = -(-tiling.count // FEW_TILES), -(-filters // width)
+    else:
+        blocks, splits = _cut(tiling, length, groups)
     row_tiles = -(-tiling.count // rows)
     held = -(-row_tiles // blocks) * rows
     v_pitch, m_pitch = _pitch(length), _pitch(width)
-    v_plane, m_plane = held * v_pitch + PANEL, held * m_pitch + PANEL
+    v_plane, m_plane = (row_tiles * rows if fresh else held) * v_pitch + PANEL, held * m_pitch + PANEL
     tiles: dict[str, Argument] = tiling.along("x", x) | {
         "x": At(x.memory, x.start),
         "x_tile": table(tiling.places(x, tiling.lo)),
@@ -237,7 +257,6 @@ def _lower_group(
         "v_plane": v_plane,
     }
     if fresh:
-        splits = -(-filters // width)
         v = low.temporary(f"{low.label}.tiles", points * v_plane)
         pieces = max(1, tiling.count * length // TRANSFORM_GRAIN)
         transform = tiles | common | {"v": At(v), "pieces": pieces}

@@ -312,7 +312,7 @@ class Product:
         first, end = share(k.piece // k.splits, k.blocks, (k.tiles + (self.rows - 1)) // self.rows)
         first = first * self.rows
         count = k.minimum(k.tiles, end * self.rows) - first
-        v, m = k.v if self.fresh else k.scratch, k.scratch + k.m_start
+        v, m = k.v + first * k.v_pitch if self.fresh else k.scratch, k.scratch + k.m_start
         if not self.fresh:
             with k.range(count) as tile:
                 origin = k.x + (k.x_tile + (first + tile)).load()
