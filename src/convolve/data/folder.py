@@ -189,8 +189,8 @@ def _part(loader: Loader, fits: bool, skipped: list[Skipped]) -> Part:
     rows = [row for row in range(len(loader)) if row not in broken]
     x = subset(x, rows) if broken else x
     files = [loader.files[row] for row in rows]
-    labels = np.empty(len(files), object) if masked else np.array([file.label for file in files])
-    labels[:] = [file.label for file in files] if masked else labels
+    found = [file.label for file in files]
+    labels = np.fromiter(found, object, len(found)) if masked else np.array(found)
     return x, labels, tuple(file.name for file in files)
 
 
