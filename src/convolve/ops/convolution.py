@@ -346,6 +346,11 @@ def convolve(x: Value, w: Value, window: Window, groups: int = 1) -> Value:
     return apply(Convolution(window, groups), x, w)
 
 
+def inner(x: Value, w: Value, groups: int = 1) -> Value:
+    """x w^T: each row of x (n, features) times each of w (units, features / groups), with no dimension to slide in."""
+    return convolve(x, w, Window((), (), (), ()), groups)
+
+
 def transposed(x: Value, w: Value, window: Window, size: tuple[int, ...], groups: int = 1) -> Value:
     """The transposed convolution of x (n, *spatial, channels) with w (channels, *kernel, filters / groups).
 

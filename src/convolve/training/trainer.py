@@ -70,7 +70,8 @@ class Trainer:
         numbers = self._rates(self.optimizer.rate if rate is None else rate) | self._numbers(self.steps)
         with network.lock:
             for name, value in numbers.items():
-                network.stores[f"number:{name}"][0] = value
+                if f"number:{name}" in network.stores:  # not where no parameter's step needs it
+                    network.stores[f"number:{name}"][0] = value
             if "random:random" in network.stores:
                 network.stores["random:random"][:2] = self.seed, self.steps
             made = network.run(executable, {"x": x, "y": y}, ("loss", "output"))

@@ -11,12 +11,9 @@ from convolve.errors import ShapeError
 from convolve.graph import Value
 from convolve.layers.imported.site import Layout, Operand, Result, Site, handles
 from convolve.layers.imported.tensor import Tensor
-from convolve.ops.convolution import convolve
+from convolve.ops.convolution import inner
 from convolve.ops.layout import transpose
 from convolve.ops.reduce import reshape_to
-from convolve.window import Window
-
-FLAT = Window((), (), (), ())
 
 
 @handles("Gemm")
@@ -66,7 +63,7 @@ def product(s: Site, x: Tensor, w: Operand, units: int) -> Tensor:
         axes.sort()
     rows = [a for a in range(len(x.value.shape)) if a not in axes]
     flat = reshape_to(transpose(x.value, [*rows, *axes]), (x.value.size // features, features))
-    y = convolve(flat, _weight(s, x, w, units, axes), FLAT)
+    y = inner(flat, _weight(s, x, w, units, axes))
     value = reshape_to(y, (*(x.value.shape[a] for a in rows), w.shape[units]))
     place = {a: i for i, a in enumerate(rows)}
     dims = (*(tuple(place[a] for a in of) for of in x.dims[:-1]), (len(rows),))
@@ -96,7 +93,7 @@ def products(s: Site, x: Tensor, y: Tensor) -> Tensor:
     together = tuple(range(rank))
     left = reshape_to(x.arranged([(rank,), together, (rank + 1,)]), (m, count * k))
     right = reshape_to(y.arranged([together, (rank + 1,), (rank,)]), (count * n, k))
-    made = reshape_to(convolve(left, right, FLAT, count), (m, *batch, n))
+    made = reshape_to(inner(left, right, count), (m, *batch, n))
     return Tensor.laid(made, (rank, *range(rank), rank + 1))
 
 
