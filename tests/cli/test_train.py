@@ -28,7 +28,8 @@ def test_a_run_from_data_to_folder(convolve: Convolve, here: Path) -> None:
     done = convolve("train", "few.npz", "--net", "digits", "--epochs", "2", "--augment", "shift")
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
-    assert "Chosen: net digits (given); epochs 2 (given); batch size 64; rate 0.00354; average 0.998;" in done.stdout
+    assert "Chosen: net digits (given); epochs 2 (given); batch size 64; " in done.stdout
+    assert "optimizer adamw; rate 0.00354; average 0.998; smoothing " in done.stdout
     assert "augment Shift(amount=2, fill='zero') (given)" in done.stdout
     assert "300 training and 100 test images, 28x28x1, 10 classes" in done.stdout
     assert "271 images to learn from, 29 to watch (validation), 100 for the end (test)" in done.stdout
@@ -120,10 +121,12 @@ def test_a_resumed_run_equals_the_one_that_was_never_stopped(start: Start, convo
     assert len((here / "stopped" / "metrics.csv").read_text().splitlines()) == 31
 
 
-@pytest.mark.parametrize("checkpoints", [2, 7])
-def test_a_killed_run_goes_on_bit_for_bit(start: Start, convolve: Convolve, here: Path, checkpoints: int) -> None:
+@pytest.mark.parametrize(("checkpoints", "optimizer"), [(2, "adamw"), (7, "muon")])
+def test_a_killed_run_goes_on_bit_for_bit(
+    start: Start, convolve: Convolve, here: Path, checkpoints: int, optimizer: str
+) -> None:
     """A checkpoint after each step, 5 steps an epoch: killed when so many have appeared, on other threads resumed."""
-    settings = ("--epochs", "2", "--batch-size", "64", "--save-every", "0")
+    settings = ("--epochs", "2", "--batch-size", "64", "--save-every", "0", "--optimizer", optimizer)
     assert convolve("train", *SMALL, *settings, "--out", "whole", "--threads", "2").returncode == 0
     killed = here / "killed"
     process = start("train", *SMALL, *settings, "--out", "killed", "--threads", "2")
@@ -263,6 +266,7 @@ def test_a_resumed_run_goes_on_as_it_began(call: Convolve, here: Path, trained: 
     for arguments, sentence in (
         (("few.npz", "--epochs", "9"), "--epochs 9: the run in run was begun with 4"),
         (("few.npz", "--seed", "1"), "--seed 1: the run in run was begun with 0"),
+        (("few.npz", "--optimizer", "muon"), "--optimizer muon: the run in run was begun with adamw"),
         (("other.npz",), "other.npz: not the data that this run was begun with"),
     ):
         done = call("train", *arguments, "--out", "run", "--resume", "--quiet")
@@ -276,6 +280,13 @@ def test_a_resumed_run_goes_on_as_it_began(call: Convolve, here: Path, trained: 
         assert f"run/{name}: " in done.stderr
         assert (run / name).read_bytes() == kept[: len(kept) // 2]
         (run / name).write_bytes(kept)
+    config = json.loads((run / "config.json").read_text())
+    kept = (run / "config.json").read_bytes()
+    config["settings"]["optimizer"] = "of tomorrow"
+    (run / "config.json").write_text(json.dumps(config))
+    done = call("train", "few.npz", "--out", "run", "--resume", "--quiet")
+    assert "this run was begun by another version of convolve" in done.stderr
+    (run / "config.json").write_bytes(kept)
     done = call("train", "few.npz", "--out", "run", "--resume", "--epochs", "4", "--quiet")
     assert (done.returncode, done.stderr) == (0, "")
     assert (run / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()

@@ -39,7 +39,7 @@ import numpy as np
 from convolve import zoo
 from convolve.augment import Affine, Augmentation, Crop, Erase, Flip, Gain, Noise, Shift, TimeMask
 from convolve.cli.output import count, percent
-from convolve.cli.recipe import BASELINE, RECIPE, zoo_net
+from convolve.cli.recipe import ADAMW, BASELINE, RECIPE, zoo_net
 from convolve.data.dataset import Dataset
 from convolve.model import Model
 from convolve.source import Rows, rows
@@ -66,6 +66,7 @@ class Choice:
     smoothing: float
     augment: tuple[Augmentation, ...]
     why: str
+    optimizer: str = ADAMW
 
     def rate_of(self, net: str) -> float:
         """The highest rate, of the net that is chosen or of another.
@@ -74,7 +75,7 @@ class Choice:
         >>> choice.rate_of("glyphs"), choice.rate_of("lenet5")
         (0.015, 0.005)
         """
-        return RATES.get(net, RECIPE.optimizer.rate) * math.sqrt(self.batch_size / RECIPE.batch_size)
+        return RATES.get(net, RECIPE.optimizers[ADAMW].rate) * math.sqrt(self.batch_size / RECIPE.batch_size)
 
     def epochs_of(self, images: int, batch_size: int) -> int:
         """How often so many training images are seen at least, and at most 100 times, until there are enough steps.
@@ -152,7 +153,7 @@ def look(dataset: Dataset, x: Rows, y: np.ndarray, held: tuple[Rows, np.ndarray]
     seen, watched = rows(x, chosen), rows(held[0], range(min(WATCHED, most, len(held[0]))))
     model = Model(zoo_net(BASELINE, seen, len(dataset.classes)), dataset.input_shape)
     epochs = max(1, min(RECIPE.most_epochs, most // len(chosen)))
-    model.fit(seen, y[chosen], epochs, RECIPE.batch_size, RECIPE.optimizer, OneCycle())
+    model.fit(seen, y[chosen], epochs, RECIPE.batch_size, RECIPE.optimizers[ADAMW], OneCycle())
     labels = held[1][: len(watched)]
     mirrored = np.ascontiguousarray(np.flip(watched, -2))
     return model.evaluate(watched, labels)["accuracy"], model.evaluate(mirrored, labels)["accuracy"]

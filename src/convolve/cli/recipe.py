@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from convolve.augment import Augmentation, restore
 from convolve.cli.output import meant
 from convolve.errors import ConvolveError, FileError
 from convolve.layers import Layer, Normalize
-from convolve.training.optim import AdamW
+from convolve.training.optim import Adam, AdamW, Muon
 from convolve.training.schedule import OneCycle, Schedule
 
 BASELINE = "mlp"
+ADAMW, MUON = "adamw", "muon"
 MOST_STATISTICS = 16
 """Channels up to which each is normalised by numbers of its own."""
 
@@ -36,7 +38,8 @@ class Recipe:
     compared_epochs: int
     """How often the fully-connected net, which is compared, sees the images at most."""
     batch_size: int
-    optimizer: AdamW
+    optimizers: Mapping[str, Adam]
+    """By the names that --optimizer takes: the steps of all are about as long, so that the same rates fit."""
     schedule: Schedule
     average: float | None
     """Part that the exponential average of the weights keeps in a step."""
@@ -54,11 +57,13 @@ class Recipe:
     """... and the first at this part of that, the rates between falling evenly (`optim.LayerRates.falling`)."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The same for JSON, with the names of the optimizer and the schedule."""
-        named = {
-            key: {"name": type(getattr(self, key)).__name__} | asdict(self)[key] for key in ("optimizer", "schedule")
-        }
-        return asdict(self) | named
+        """The same for JSON, with the names of the optimizers and the schedule."""
+        optimizers = {name: _named(optimizer) for name, optimizer in self.optimizers.items()}
+        return asdict(self) | {"optimizers": optimizers, "schedule": _named(self.schedule)}
+
+
+def _named(spec: Any) -> dict[str, Any]:
+    return {"name": type(spec).__name__} | asdict(spec)
 
 
 RECIPE = Recipe(
@@ -66,7 +71,7 @@ RECIPE = Recipe(
     most_epochs=100,
     compared_epochs=5,
     batch_size=128,
-    optimizer=AdamW(5e-3, weight_decay=0.02),
+    optimizers={ADAMW: AdamW(5e-3, weight_decay=0.02), MUON: Muon(5e-3, weight_decay=0.02)},
     schedule=OneCycle(),
     average=0.998,
     smoothing=0.1,

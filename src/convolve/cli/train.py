@@ -26,7 +26,7 @@ from convolve.cli.look import watched
 from convolve.cli.output import Output, count, duration, percent
 from convolve.cli.progress import Display
 from convolve.cli.rates import find_rate
-from convolve.cli.recipe import BASELINE, RECIPE, augmentations, chosen_net, zoo_net
+from convolve.cli.recipe import ADAMW, BASELINE, RECIPE, augmentations, chosen_net, zoo_net
 from convolve.cli.report import report
 from convolve.cli.run import METRICS, MODEL, REPORT, Checkpoint, Reached, Run, check_free, slug
 from convolve.cli.scores import KINDS, Scores, measured, shown, spoken, told
@@ -67,6 +67,7 @@ class Options:
     threads: int | None
     batch_size: int | None
     size: int | None
+    optimizer: str | None
     rate: float | None
     alone: bool | None
     average: float | None
@@ -94,6 +95,8 @@ class Settings:
     """How many of the epochs its new head learns alone."""
     epochs: int
     batch_size: int
+    optimizer: str
+    """Of the recipe's."""
     rate: float
     seed: int
     alone: bool
@@ -274,7 +277,9 @@ def _settings(options: Options, dataset: Dataset, parts: Parts, output: Output) 
     smoothing, average = choice.smoothing, RECIPE.average
     net, rate = options.start or choice.net, choice.rate_of(options.start or options.net or choice.net)
     alone = dataset.task != "classify"
-    chosen = Settings(net, None, 0, epochs, size, rate, 0, alone, average, smoothing, False, None, steps)
+    chosen = Settings(
+        net, None, 0, epochs, size, choice.optimizer, rate, 0, alone, average, smoothing, False, None, steps
+    )
     given = _given(options)
     settings = replace(chosen, **given)
     output.say(f"{choice.why}.\nChosen: {_said(settings, set(given))}")
@@ -311,7 +316,8 @@ def _resumed(options: Options, old: Run) -> Settings:
     """
     stored = old.config["settings"]
     known = get_type_hints(Settings) | {"augment": list}
-    if stored.keys() != known.keys() or not all(isinstance(stored[name], hint) for name, hint in known.items()):
+    fits = stored.keys() == known.keys() and all(isinstance(stored[name], hint) for name, hint in known.items())
+    if not fits or stored["optimizer"] not in RECIPE.optimizers:
         raise FileError(f"{options.out}: this run was begun by another version of convolve; begin a new one")
     for name, value in _given(options).items():
         if value != stored[name]:
@@ -370,7 +376,7 @@ def _model(parts: Parts, settings: Settings, threads: int | None) -> tuple[Model
 
 def _phases(model: Model, settings: Settings, head: str | None, samples: int) -> list[Phase]:
     """What is trained when: a new head alone, and then all of a trained model at lower rates, which fall downwards."""
-    optimizer, cycle = replace(RECIPE.optimizer, rate=settings.rate), RECIPE.schedule
+    optimizer, cycle = replace(RECIPE.optimizers[settings.optimizer], rate=settings.rate), RECIPE.schedule
     if settings.start is None:
         return [Phase("", settings.epochs, optimizer, cycle)]
     tuned = replace(optimizer, rate=RECIPE.tuned * settings.rate)
@@ -473,9 +479,9 @@ def _compared(
     output.head(f"{name}, fully connected")
     history = History()
     try:
-        trainer = Trainer(other.network, CrossEntropy(), RECIPE.optimizer, settings.seed)
+        trainer = Trainer(other.network, CrossEntropy(), RECIPE.optimizers[ADAMW], settings.seed)
         as_they_are = replace(settings, epochs=epochs, patience=None, augment=[])
-        phase = Phase("", epochs, RECIPE.optimizer, RECIPE.schedule)
+        phase = Phase("", epochs, RECIPE.optimizers[ADAMW], RECIPE.schedule)
         _fit(other, trainer, parts, as_they_are, phase, history, output)
     except DivergenceError as error:
         raise DivergenceError(f"{name}, the fully-connected net: {error}. Leave it out by --alone") from None
@@ -633,6 +639,7 @@ def _said(settings: Settings, given: set[str]) -> str:
         "net": settings.net,
         "epochs": str(settings.epochs),
         "batch_size": str(settings.batch_size),
+        "optimizer": settings.optimizer,
         "rate": f"{settings.rate:.3g}",
         "average": f"{settings.average:g}",
         "smoothing": f"{settings.smoothing:g}",
