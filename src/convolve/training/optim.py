@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from convolve import ops
 from convolve.errors import ConvolveError
@@ -18,6 +19,8 @@ from convolve.ops.convolution import inner
 
 State = Callable[[str], Value]
 Updates = list[tuple[Value, Value]]
+Role = Literal["weight", "head", "other"]
+"""Of a parameter: a layer's weight, that of the last layer of several, or what weight decay leaves out."""
 
 
 class Optimizer:
@@ -39,7 +42,7 @@ class Optimizer:
         """Refuse a net whose parameters, called so, the optimizer was not made for."""
 
     def update(
-        self, parameter: Value, gradient: Value, rate: Value, state: State, numbers: dict[str, Value], decay: bool
+        self, parameter: Value, gradient: Value, rate: Value, state: State, numbers: dict[str, Value], role: Role
     ) -> Updates:
         """New values of the parameter and of its state, as (leaf, value) pairs."""
         raise NotImplementedError
@@ -61,8 +64,8 @@ class Optimizer:
         if self.clip is not None and not self.clip > 0:
             raise ConvolveError(f"{name}: clip must be positive or None. Received: clip={self.clip!r}")
 
-    def _decayed(self, parameter: Value, rate: Value, decay: bool) -> Value:
-        return parameter * (1.0 - rate * self.weight_decay) if decay and self.weight_decay else parameter
+    def _decayed(self, parameter: Value, rate: Value, role: Role) -> Value:
+        return parameter * (1.0 - rate * self.weight_decay) if role != "other" and self.weight_decay else parameter
 
 
 @dataclass(frozen=True)
@@ -84,9 +87,9 @@ class SGD(Optimizer):
             raise ConvolveError("SGD: nesterov needs a momentum, for instance momentum=0.9. Received: momentum=0")
 
     def update(
-        self, parameter: Value, gradient: Value, rate: Value, state: State, numbers: dict[str, Value], decay: bool
+        self, parameter: Value, gradient: Value, rate: Value, state: State, numbers: dict[str, Value], role: Role
     ) -> Updates:
-        start = self._decayed(parameter, rate, decay)
+        start = self._decayed(parameter, rate, role)
         if not self.momentum:
             return [(parameter, start - rate * gradient)]
         old = state("momentum")
@@ -122,13 +125,13 @@ class Adam(Optimizer):
         }
 
     def update(
-        self, parameter: Value, gradient: Value, rate: Value, state: State, numbers: dict[str, Value], decay: bool
+        self, parameter: Value, gradient: Value, rate: Value, state: State, numbers: dict[str, Value], role: Role
     ) -> Updates:
         old1, old2 = state("moment1"), state("moment2")
         first = _blend(old1, gradient, self.beta1)
         second = _blend(old2, ops.square(gradient), self.beta2)
         size = ops.sqrt(second) * numbers["correction2"] + self.epsilon
-        moved = self._decayed(parameter, rate, decay) - (rate * numbers["correction1"]) * (first / size)
+        moved = self._decayed(parameter, rate, role) - (rate * numbers["correction1"]) * (first / size)
         return [(old1, first), (old2, second), (parameter, moved)]
 
 
@@ -148,7 +151,7 @@ class Muon(Adam):
 
     The weights of convolutions and dense layers are seen as matrices, a row a filter. Without the factor, the rate is
     PyTorch's; with it, a step is as long as one of AdamW's (Liu et al., 2025), and rates and weight decays for AdamW
-    fit. Everything else, biases and norms, takes Adam's steps.
+    fit. The last layer's weight, whose rows are classes, takes Adam's steps, and so do biases and norms.
 
     >>> Muon(0.01).weight_decay
     0.01
@@ -161,17 +164,17 @@ class Muon(Adam):
         self._check(("beta1", "beta2", "momentum"), ("epsilon",))
 
     def update(
-        self, parameter: Value, gradient: Value, rate: Value, state: State, numbers: dict[str, Value], decay: bool
+        self, parameter: Value, gradient: Value, rate: Value, state: State, numbers: dict[str, Value], role: Role
     ) -> Updates:
-        if not decay or len(parameter.shape) < 2:
-            return super().update(parameter, gradient, rate, state, numbers, decay)
+        if role != "weight" or len(parameter.shape) < 2:
+            return super().update(parameter, gradient, rate, state, numbers, role)
         old = state("momentum")
         velocity = old * self.momentum + gradient
         rows, columns = parameter.shape[0], math.prod(parameter.shape[1:])
         matrix = ops.reshape(gradient + velocity * self.momentum, (rows, columns))
         direction = ops.reshape(_orthogonal(matrix), parameter.shape)
         step = direction * (0.2 * math.sqrt(max(rows, columns)))
-        return [(old, velocity), (parameter, self._decayed(parameter, rate, decay) - rate * step)]
+        return [(old, velocity), (parameter, self._decayed(parameter, rate, role) - rate * step)]
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,7 @@ class RMSprop(Optimizer):
         self._check(("rho", "momentum"), ("epsilon",))
 
     def update(
-        self, parameter: Value, gradient: Value, rate: Value, state: State, numbers: dict[str, Value], decay: bool
+        self, parameter: Value, gradient: Value, rate: Value, state: State, numbers: dict[str, Value], role: Role
     ) -> Updates:
         old = state("square")
         square = _blend(old, ops.square(gradient), self.rho)
@@ -211,7 +214,7 @@ class RMSprop(Optimizer):
             old = state("momentum")
             direction = old * self.momentum + direction
             updates.append((old, direction))
-        return [*updates, (parameter, self._decayed(parameter, rate, decay) - rate * direction)]
+        return [*updates, (parameter, self._decayed(parameter, rate, role) - rate * direction)]
 
 
 @dataclass(frozen=True)
@@ -233,11 +236,11 @@ class Lion(Optimizer):
         self._check(("beta1", "beta2"))
 
     def update(
-        self, parameter: Value, gradient: Value, rate: Value, state: State, numbers: dict[str, Value], decay: bool
+        self, parameter: Value, gradient: Value, rate: Value, state: State, numbers: dict[str, Value], role: Role
     ) -> Updates:
         old = state("momentum")
         direction = ops.sign(_blend(old, gradient, self.beta1))
-        moved = self._decayed(parameter, rate, decay) - rate * direction
+        moved = self._decayed(parameter, rate, role) - rate * direction
         return [(old, _blend(old, gradient, self.beta2)), (parameter, moved)]
 
 
@@ -313,9 +316,9 @@ class LayerRates(Optimizer):
         self.optimizer.check(known)
 
     def update(
-        self, parameter: Value, gradient: Value, rate: Value, state: State, numbers: dict[str, Value], decay: bool
+        self, parameter: Value, gradient: Value, rate: Value, state: State, numbers: dict[str, Value], role: Role
     ) -> Updates:
-        return self.optimizer.update(parameter, gradient, rate, state, numbers, decay)
+        return self.optimizer.update(parameter, gradient, rate, state, numbers, role)
 
 
 def _within(name: str, path: str) -> bool:

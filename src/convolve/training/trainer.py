@@ -14,7 +14,7 @@ from convolve.network import Forward, Network
 from convolve.passes import sink
 from convolve.training import losses
 from convolve.training.losses import LossFunction
-from convolve.training.optim import Optimizer, Updates, clipped
+from convolve.training.optim import Optimizer, Role, Updates, clipped
 
 AVERAGE = "average/"
 """What the names of averages begin with, among the optimizer's state."""
@@ -145,6 +145,13 @@ class Trainer:
         numbers = self.optimizer.numbers(step)
         return numbers if self.average is None else numbers | {"keep": min(self.average, step / (step + SLOW))}
 
+    def _role(self, name: str) -> Role:
+        specs = self.network.specs
+        weights = [key for key, spec in specs.items() if spec.decay and len(spec.shape) > 1]
+        if len(weights) > 1 and name == weights[-1]:
+            return "head"
+        return "weight" if specs[name].decay else "other"
+
     def _graph(self, batch: int, dtype: str, y: np.ndarray) -> Graph:
         forward = self.network.forward(batch, dtype, training=True)
         graph, gradients, leaves = with_gradients(self.network, forward, self.loss, y)
@@ -156,9 +163,8 @@ class Trainer:
             def state(kind: str, name: str = name, parameter: Value = parameter) -> Value:
                 return leaf("state", f"{kind}/{name}", parameter.shape)
 
-            decay = self.network.specs[name].decay
             rate = leaf("number", _rate_name(self.optimizer.factor(name)), ())
-            graph.updates += self.optimizer.update(parameter, gradient, rate, state, numbers, decay)
+            graph.updates += self.optimizer.update(parameter, gradient, rate, state, numbers, self._role(name))
         if self.average is not None:
             graph.updates += _averages(graph, numbers["keep"])
         return graph
