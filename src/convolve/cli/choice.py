@@ -11,7 +11,7 @@ are flipped.
 |---|---|---|---|---|
 | images of 24 x 24 to 40 x 40, easy | glyphs | 7 | 0.015 | turned, sheared by 10 degrees, moved by 7 %, scaled 10 % |
 | images, smaller, easy | digits | 7 | 0.005 | turned by 10 degrees, moved by 7 %, scaled by 10 % |
-| images of 24 x 24 to 40 x 40, hard | thumbnails | 14 | 0.015 | half with a box erased; if few, moved by 7 % |
+| images of 24 x 24 to 40 x 40, hard | thumbnails | 14 | 0.015, by Muon | moved by 4 %, half with a box erased |
 | images, smaller, hard | small (from 8 x 8), else digits | 12 | 0.015, 0.005 | moved by 7 % |
 | images, larger | resnet20 | 12 | 0.005 | a crop of 60 % of the area at least |
 | signals of 1,772 values and more | m5_narrow | 40 | 0.005 | moved by 10 %, 6 dB louder or softer, noise, silences |
@@ -20,9 +20,9 @@ are flipped.
 | less than 4 values in a dimension | mlp | 12 | 0.005 | none |
 
 **By their number:** 128 samples a step, 64 where there are fewer than 10,000. A small set is seen more often, until
-there are 1,500 steps, but not more than 100 times. The highest rate of AdamW is the table's times sqrt(batch / 128),
-reached in one cycle; the weights are averaged (each step keeps 0.998), and labels smoothed by 0.1 unless the data are
-easy. A net that an option names is trained at 0.005, unless the table has it.
+there are 1,500 steps, but not more than 100 times. The highest rate of AdamW, or Muon, is the table's times
+sqrt(batch / 128), reached in one cycle; the weights are averaged (each step keeps 0.998), and labels smoothed by 0.1
+unless the data are easy. A net that an option names is trained by AdamW at 0.005, unless the table has it.
 
 The row of easy images was decided on MNIST, that of hard ones on Fashion-MNIST, that of long signals on spoken digits,
 on parts of their training samples that were held out for that; Fashion-MNIST decided where "easy" ends, too. The others
@@ -32,14 +32,14 @@ follow what is customary.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from convolve import zoo
 from convolve.augment import Affine, Augmentation, Crop, Erase, Flip, Gain, Noise, Shift, TimeMask
 from convolve.cli.output import count, percent
-from convolve.cli.recipe import ADAMW, BASELINE, RECIPE, zoo_net
+from convolve.cli.recipe import ADAMW, BASELINE, MUON, RECIPE, zoo_net
 from convolve.data.dataset import Dataset
 from convolve.model import Model
 from convolve.source import Rows, rows
@@ -53,6 +53,8 @@ LOOKED_AT, VALUES, WATCHED = 25_600, 40_000_000, 3_000
 EASY, KEPT = 0.9, 0.55
 RATES = {"glyphs": 0.015, "small": 0.015, "thumbnails": 0.015}
 """Of nets that learn faster by a higher one than the recipe's."""
+OPTIMIZERS = {"thumbnails": MUON}
+"""Of nets that learn more by another than AdamW."""
 FEW = 10_000
 
 
@@ -66,7 +68,6 @@ class Choice:
     smoothing: float
     augment: tuple[Augmentation, ...]
     why: str
-    optimizer: str = ADAMW
 
     def rate_of(self, net: str) -> float:
         """The highest rate, of the net that is chosen or of another.
@@ -76,6 +77,15 @@ class Choice:
         (0.015, 0.005)
         """
         return RATES.get(net, RECIPE.optimizers[ADAMW].rate) * math.sqrt(self.batch_size / RECIPE.batch_size)
+
+    def optimizer_of(self, net: str) -> str:
+        """By which of the recipe's optimizers that net, or another, learns.
+
+        >>> choice = Choice("thumbnails", 14, 128, 0.1, (), "")
+        >>> choice.optimizer_of("thumbnails"), choice.optimizer_of("lenet5")
+        ('muon', 'adamw')
+        """
+        return OPTIMIZERS.get(net, ADAMW)
 
     def epochs_of(self, images: int, batch_size: int) -> int:
         """How often so many training images are seen at least, and at most 100 times, until there are enough steps.
@@ -129,9 +139,8 @@ def choose(dataset: Dataset, x: Rows, y: np.ndarray, held: tuple[Rows, np.ndarra
         steps = (*flips, Affine(rotate=10.0, shift=0.07, scale=(0.9, 1.1)))
         return Choice("digits", 7, size, 0.0, steps, why)
     if net == "thumbnails":
-        choice = Choice(net, 14, size, RECIPE.smoothing, (*flips, Erase(scale=(0.02, 0.15))), why)
-        few = choice.epochs_of(len(x), size) > choice.epochs
-        return replace(choice, augment=(Shift(0.07), *choice.augment)) if few else choice
+        steps = (*flips, Shift(0.04), Erase(scale=(0.02, 0.15)))
+        return Choice(net, 14, size, RECIPE.smoothing, steps, why)
     moved = Crop((0.6, 1.0)) if net == "resnet20" else Shift(0.07)
     return Choice(net, 12, size, RECIPE.smoothing, (*flips, moved), why)
 

@@ -275,11 +275,10 @@ def _settings(options: Options, dataset: Dataset, parts: Parts, output: Output) 
     epochs = choice.epochs_of(len(parts.x), size)
     steps = describe(choice.augment)
     smoothing, average = choice.smoothing, RECIPE.average
-    net, rate = options.start or choice.net, choice.rate_of(options.start or options.net or choice.net)
+    net, named = options.start or choice.net, options.start or options.net or choice.net
+    optimizer, rate = choice.optimizer_of(named), choice.rate_of(named)
     alone = dataset.task != "classify"
-    chosen = Settings(
-        net, None, 0, epochs, size, choice.optimizer, rate, 0, alone, average, smoothing, False, None, steps
-    )
+    chosen = Settings(net, None, 0, epochs, size, optimizer, rate, 0, alone, average, smoothing, False, None, steps)
     given = _given(options)
     settings = replace(chosen, **given)
     output.say(f"{choice.why}.\nChosen: {_said(settings, set(given))}")
