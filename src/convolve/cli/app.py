@@ -115,6 +115,11 @@ def _whole_option(
     return click.option(name, type=int, callback=_whole(least, most), default=default, metavar="N", help=help)
 
 
+def _views(default: str) -> Callable[[Command], Command]:
+    means = f"Answers are means over views: none, flip, flip,shift, ... [default: {default}]"
+    return click.option("--views", metavar="STEP,...", help=means)
+
+
 _task = click.option(
     "--task",
     type=click.Choice(["classify", "labels", "regress", "segment", "autoencode"]),
@@ -174,6 +179,7 @@ def _shared(function: Command) -> Command:
 @click.option("--rate", type=float, callback=_rate, metavar="X", help="The highest learning rate.")
 @click.option("--find-lr", is_flag=True, help="Train nothing: show the loss as the rate grows, and suggest one.")
 @click.option("--augment", metavar="NAMES", help="none, flip,shift,..., or JSON. [default: chosen from the data]")
+@_views("flip, where training flips")
 @click.option("--average", type=float, callback=_part, metavar="X", help="Average the weights; keep X in each step.")
 @click.option("--label-smoothing", "smoothing", type=float, callback=_part, metavar="X", help="Smooth the labels by X.")
 @click.option("--balanced", is_flag=True, default=None, help="Weight classes so that all count alike.")
@@ -224,7 +230,7 @@ def runs(**options: Any) -> None:
 @click.argument("model")
 @click.argument("data")
 @click.option("--all", "everything", is_flag=True, help="Take the training images, too.")
-@click.option("--views", metavar="STEP,...", help="Average over flips and shifts: for instance flip or flip,shift.")
+@_views("as MODEL was trained")
 @_strict
 @_threads
 @_shared
@@ -242,7 +248,7 @@ def evaluate(**options: Any) -> None:
 @commands.command()
 @click.argument("model")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@click.option("--views", metavar="STEP,...", help="Average over flips and shifts: for instance flip or flip,shift.")
+@_views("as MODEL was trained")
 @click.option("--out", metavar="DIR", help="Where masks, or samples as they are given back, are written.")
 @_threads
 @_shared

@@ -16,12 +16,12 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from convolve import zoo
-from convolve.augment import Pipeline, describe, restore
+from convolve.augment import Augmentation, Flip, Pipeline, describe, restore
 from convolve.cli import tasks
 from convolve.cli.board import on_board, writer
 from convolve.cli.choice import choose
 from convolve.cli.doctor import cpu, versions
-from convolve.cli.find import ONNX, find_model, input_size, load_data, model_file, with_test_part
+from convolve.cli.find import NO_VIEWS, ONNX, find_model, input_size, load_data, model_file, views_of, with_test_part
 from convolve.cli.look import watched
 from convolve.cli.output import Output, count, duration, percent
 from convolve.cli.progress import Display
@@ -29,7 +29,7 @@ from convolve.cli.rates import find_rate
 from convolve.cli.recipe import ADAMW, BASELINE, RECIPE, augmentations, chosen_net, zoo_net
 from convolve.cli.report import report
 from convolve.cli.run import METRICS, MODEL, REPORT, Checkpoint, Reached, Run, check_free, slug
-from convolve.cli.scores import KINDS, Scores, measured, shown, spoken, told
+from convolve.cli.scores import KINDS, Scores, measured, shown, spoken, told, without_views
 from convolve.cli.start import KEPT, image_size, started
 from convolve.data import is_files
 from convolve.data.dataset import Dataset, Task, held_out
@@ -75,6 +75,7 @@ class Options:
     balanced: bool | None
     patience: int | None
     augment: str | None
+    views: str | None
     save_every: float
     strict: bool
     look: bool
@@ -106,6 +107,8 @@ class Settings:
     patience: int | None
     augment: list[Any]
     """As `convolve.augment.describe` has it."""
+    views: str
+    """What the model's answers are means over, as --views has it."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +222,9 @@ def train(options: Options) -> None:
                 run, model, phases, checkpoint, parts, settings, compared, every, (*watching, *noting), output
             )
         run.best(model)
-        scores = _scores(model, parts, dataset.test_files)
+        views = views_of(settings.views)
+        scores = _scores(model, parts, dataset.test_files, views)
+        plain = _scores(model, parts) if views else None
         reached = _reached(settings.net, model, history, scores)
         results = {
             "run": str(run.folder),
@@ -228,13 +233,16 @@ def train(options: Options) -> None:
             "fully_connected": compared.as_dict() if compared else None,
             "best_epoch": history.best,
             "test": scores.as_dict(),
+            "test_without_views": plain.as_dict() if plain else None,
             "cost": cost,
             "seconds": time.perf_counter() - began,
         }
         pictures = _pictures(model, parts, scores)
         run.finish(results, report(config, results, history.epochs, scores, pictures, str(model.summary())))
     _say_cost(output, cost, history)
-    _say_reached(output, run, [compared, reached] if compared else [reached], scores, time.perf_counter() - began)
+    _say_reached(
+        output, run, [compared, reached] if compared else [reached], scores, plain, time.perf_counter() - began
+    )
     if options.as_json:
         output.give(results)
 
@@ -278,9 +286,14 @@ def _settings(options: Options, dataset: Dataset, parts: Parts, output: Output) 
     net, named = options.start or choice.net, options.start or options.net or choice.net
     optimizer, rate = choice.optimizer_of(named), choice.rate_of(named)
     alone = dataset.task != "classify"
-    chosen = Settings(net, None, 0, epochs, size, optimizer, rate, 0, alone, average, smoothing, False, None, steps)
+    chosen = Settings(
+        net, None, 0, epochs, size, optimizer, rate, 0, alone, average, smoothing, False, None, steps, NO_VIEWS
+    )
     given = _given(options)
     settings = replace(chosen, **given)
+    if dataset.task == "classify" and "views" not in given and Flip() in restore(settings.augment):
+        settings = replace(settings, views="flip")
+    views_of(settings.views)  # a wrong one fails here
     output.say(f"{choice.why}.\nChosen: {_said(settings, set(given))}")
     return settings
 
@@ -325,7 +338,7 @@ def _resumed(options: Options, old: Run) -> Settings:
                 f"--{option} {value}: the run in {options.out} was begun with {stored[name]} and goes "
                 "on as it began; leave the option out, or begin a new run"
             )
-    restore(stored["augment"])  # a damaged one fails here
+    restore(stored["augment"]), views_of(stored["views"])  # damaged ones fail here
     return Settings(**stored)
 
 
@@ -487,9 +500,9 @@ def _compared(
     return _reached(name, other, history, _scores(other, parts))
 
 
-def _scores(model: Model, parts: Parts, names: Sequence[str] = ()) -> Scores:
+def _scores(model: Model, parts: Parts, names: Sequence[str] = (), views: Sequence[Augmentation] = ()) -> Scores:
     """What a model makes of the test part."""
-    return measured(parts.scores(names), model, parts.x_test, parts.y_test)
+    return measured(parts.scores(names), model, parts.x_test, parts.y_test, views)
 
 
 def _pictures(model: Model, parts: Parts, scores: Scores) -> list[tuple[np.ndarray, ...]]:
@@ -643,6 +656,7 @@ def _said(settings: Settings, given: set[str]) -> str:
         "average": f"{settings.average:g}",
         "smoothing": f"{settings.smoothing:g}",
         "augment": steps,
+        "views": settings.views,
     }
     marked = {name: value + (" (given)" if name in given else "") for name, value in said.items()}
     return "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in marked.items())
@@ -668,9 +682,13 @@ def _say_cost(output: Output, cost: dict[str, float | int | None], history: Hist
     output.say(f"the best epoch by the validation images is {history.best} of {len(history)}: that is {MODEL}")
 
 
-def _say_reached(output: Output, run: Run, nets: list[Reached], scores: Scores, seconds: float) -> None:
+def _say_reached(
+    output: Output, run: Run, nets: list[Reached], scores: Scores, plain: Scores | None, seconds: float
+) -> None:
     rows = [(r.net, f"{r.parameters:,}", str(r.epochs), duration(r.seconds), shown(r.metric, r.score)) for r in nets]
     output.say(f"\n{table(('net', 'parameters', 'epochs', 'time', f'test {spoken(scores.metric)}'), rows)}\n")
+    if plain:
+        output.say(f"{without_views(plain.metric, plain.score)}\n")
     output.say(f"{told(scores)}\n")
     output.say(
         f"{duration(seconds)} in all; saved in {run.folder}: {MODEL}, {METRICS}, {REPORT} and what resumes the run"

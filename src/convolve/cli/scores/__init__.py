@@ -74,6 +74,18 @@ def told(scores: Scores) -> str:
     return f"{scores.sentence()}\n\n{wrong}" if wrong else scores.sentence()
 
 
+def without_views(metric: str, score: float) -> str:
+    """What a model whose answers are means over views reaches without them.
+
+    >>> without_views("accuracy", 0.9341)
+    'The answers are means over a sample and its views (--views); of samples alone the test accuracy is 93.41%.'
+    """
+    return (
+        "The answers are means over a sample and its views (--views); of samples alone the test "
+        f"{spoken(metric)} is {shown(metric, score)}."
+    )
+
+
 S = TypeVar("S", bound=Scores)
 
 
