@@ -50,7 +50,7 @@ def test_easy_images_whose_sides_matter_are_not_flipped() -> None:
 def test_easy_images_with_room_for_it_get_a_net_that_shrinks_them_soon() -> None:
     choice = chosen(*images(24, 30, 1, side=True))
     assert (choice.net, choice.smoothing, kinds(choice.augment)) == ("glyphs", 0.0, [Affine])
-    assert choice.rate_of("glyphs") == pytest.approx(0.015 / 2**0.5)
+    assert choice.learning("glyphs").rate == pytest.approx(0.015 / 2**0.5)
 
 
 def test_hard_images_get_a_larger_net_and_smoothed_labels() -> None:

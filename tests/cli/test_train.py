@@ -29,7 +29,7 @@ def test_a_run_from_data_to_folder(convolve: Convolve, here: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
     assert "Chosen: net digits (given); epochs 2 (given); batch size 64; " in done.stdout
-    assert "optimizer adamw; rate 0.00354; average 0.998; smoothing " in done.stdout
+    assert "optimizer adamw; rate 0.00354; final 0.0004; average 0.998; smoothing " in done.stdout
     assert "augment Shift(amount=2, fill='zero') (given)" in done.stdout
     assert "300 training and 100 test images, 28x28x1, 10 classes" in done.stdout
     assert "271 images to learn from, 29 to watch (validation), 100 for the end (test)" in done.stdout

@@ -177,6 +177,7 @@ def _shared(function: Command) -> Command:
 @_whole_option("--size", "Bring images of a folder to this height and width. [default: theirs, 64 at most]", most=4096)
 @click.option("--optimizer", type=click.Choice(["adamw", "muon"]), help="What makes the steps.")
 @click.option("--rate", type=float, callback=_rate, metavar="X", help="The highest learning rate.")
+@click.option("--final", type=float, callback=_part, metavar="X", help="Part of the rate that the last step has.")
 @click.option("--find-lr", is_flag=True, help="Train nothing: show the loss as the rate grows, and suggest one.")
 @click.option("--augment", metavar="NAMES", help="none, flip,shift,..., or JSON. [default: chosen from the data]")
 @_views("flip, where training flips")

@@ -21,8 +21,9 @@ are flipped, and the model's answer is the mean over a sample and its mirror ima
 
 **By their number:** 128 samples a step, 64 where there are fewer than 10,000. A small set is seen more often, until
 there are 1,500 steps, but not more than 100 times. The highest rate of AdamW, or Muon, is the table's times
-sqrt(batch / 128), reached in one cycle; the weights are averaged (each step keeps 0.998), and labels smoothed by 0.1
-unless the data are easy. A net that an option names is trained by AdamW at 0.005, unless the table has it.
+sqrt(batch / 128), reached in one cycle that ends near 0; the weights are averaged (each step keeps 0.998), and labels
+smoothed by 0.1 unless the data are easy. `thumbnails` ends at 0.15 of its rate, and each step keeps 0.999: the average
+is then one of several good places. A net that an option names is trained by AdamW at 0.005, unless the table has it.
 
 The row of easy images was decided on MNIST, that of hard ones on Fashion-MNIST, that of long signals on spoken digits,
 on parts of their training samples that were held out for that; Fashion-MNIST decided where "easy" ends, too. The others
@@ -32,7 +33,7 @@ follow what is customary.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -51,11 +52,27 @@ LONG = zoo.LEAST_OF_M5
 """Values from which a signal is long enough for M5."""
 LOOKED_AT, VALUES, WATCHED = 25_600, 40_000_000, 3_000
 EASY, KEPT = 0.9, 0.55
-RATES = {"glyphs": 0.015, "small": 0.015, "thumbnails": 0.015}
-"""Of nets that learn faster by a higher one than the recipe's."""
-OPTIMIZERS = {"thumbnails": MUON}
-"""Of nets that learn more by another than AdamW."""
 FEW = 10_000
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How a net learns, whatever the data."""
+
+    rate: float = RECIPE.optimizers[ADAMW].rate
+    """The highest, for batches of the recipe's size."""
+    optimizer: str = ADAMW
+    average: float | None = RECIPE.average
+    final: float = RECIPE.schedule.final
+    """Part of the rate that the last step has."""
+
+
+LEARNING = {
+    "glyphs": Learning(0.015),
+    "small": Learning(0.015),
+    "thumbnails": Learning(0.015, MUON, average=0.999, final=0.15),
+}
+"""Of nets that are better off otherwise than by the recipe."""
 
 
 @dataclass(frozen=True)
@@ -69,23 +86,15 @@ class Choice:
     augment: tuple[Augmentation, ...]
     why: str
 
-    def rate_of(self, net: str) -> float:
-        """The highest rate, of the net that is chosen or of another.
+    def learning(self, net: str) -> Learning:
+        """How the net that is chosen learns, or another, from batches of this size.
 
-        >>> choice = Choice("glyphs", 7, 128, 0.0, (), "")
-        >>> choice.rate_of("glyphs"), choice.rate_of("lenet5")
-        (0.015, 0.005)
+        >>> choice = Choice("glyphs", 7, 32, 0.0, (), "")
+        >>> choice.learning("glyphs").rate, choice.learning("lenet5").rate
+        (0.0075, 0.0025)
         """
-        return RATES.get(net, RECIPE.optimizers[ADAMW].rate) * math.sqrt(self.batch_size / RECIPE.batch_size)
-
-    def optimizer_of(self, net: str) -> str:
-        """By which of the recipe's optimizers that net, or another, learns.
-
-        >>> choice = Choice("thumbnails", 14, 128, 0.1, (), "")
-        >>> choice.optimizer_of("thumbnails"), choice.optimizer_of("lenet5")
-        ('muon', 'adamw')
-        """
-        return OPTIMIZERS.get(net, ADAMW)
+        known = LEARNING.get(net, Learning())
+        return replace(known, rate=known.rate * math.sqrt(self.batch_size / RECIPE.batch_size))
 
     def epochs_of(self, images: int, batch_size: int) -> int:
         """How often so many training images are seen at least, and at most 100 times, until there are enough steps.

@@ -19,7 +19,7 @@ from convolve.cli.output import meant
 from convolve.errors import ConvolveError, FileError
 from convolve.layers import Layer, Normalize
 from convolve.training.optim import Adam, AdamW, Muon
-from convolve.training.schedule import OneCycle, Schedule
+from convolve.training.schedule import OneCycle
 
 BASELINE = "mlp"
 ADAMW, MUON = "adamw", "muon"
@@ -40,7 +40,7 @@ class Recipe:
     batch_size: int
     optimizers: Mapping[str, Adam]
     """By the names that --optimizer takes: the steps of all are about as long, so that the same rates fit."""
-    schedule: Schedule
+    schedule: OneCycle
     average: float | None
     """Part that the exponential average of the weights keeps in a step."""
     smoothing: float

@@ -69,6 +69,7 @@ class Options:
     size: int | None
     optimizer: str | None
     rate: float | None
+    final: float | None
     alone: bool | None
     average: float | None
     smoothing: float | None
@@ -99,6 +100,8 @@ class Settings:
     optimizer: str
     """Of the recipe's."""
     rate: float
+    final: float
+    """Part of the rate that the last step has."""
     seed: int
     alone: bool
     average: float | None
@@ -282,12 +285,11 @@ def _settings(options: Options, dataset: Dataset, parts: Parts, output: Output) 
     size = options.batch_size or choice.batch_size
     epochs = choice.epochs_of(len(parts.x), size)
     steps = describe(choice.augment)
-    smoothing, average = choice.smoothing, RECIPE.average
-    net, named = options.start or choice.net, options.start or options.net or choice.net
-    optimizer, rate = choice.optimizer_of(named), choice.rate_of(named)
-    alone = dataset.task != "classify"
+    net, alone = options.start or choice.net, dataset.task != "classify"
+    how = choice.learning(options.start or options.net or choice.net)
     chosen = Settings(
-        net, None, 0, epochs, size, optimizer, rate, 0, alone, average, smoothing, False, None, steps, NO_VIEWS
+        *(net, None, 0, epochs, size, how.optimizer, how.rate, how.final, 0, alone),
+        *(how.average, choice.smoothing, False, None, steps, NO_VIEWS),
     )
     given = _given(options)
     settings = replace(chosen, **given)
@@ -388,7 +390,10 @@ def _model(parts: Parts, settings: Settings, threads: int | None) -> tuple[Model
 
 def _phases(model: Model, settings: Settings, head: str | None, samples: int) -> list[Phase]:
     """What is trained when: a new head alone, and then all of a trained model at lower rates, which fall downwards."""
-    optimizer, cycle = replace(RECIPE.optimizers[settings.optimizer], rate=settings.rate), RECIPE.schedule
+    optimizer, cycle = (
+        replace(RECIPE.optimizers[settings.optimizer], rate=settings.rate),
+        replace(RECIPE.schedule, final=settings.final),
+    )
     if settings.start is None:
         return [Phase("", settings.epochs, optimizer, cycle)]
     tuned = replace(optimizer, rate=RECIPE.tuned * settings.rate)
@@ -653,6 +658,7 @@ def _said(settings: Settings, given: set[str]) -> str:
         "batch_size": str(settings.batch_size),
         "optimizer": settings.optimizer,
         "rate": f"{settings.rate:.3g}",
+        "final": f"{settings.final:g}",
         "average": f"{settings.average:g}",
         "smoothing": f"{settings.smoothing:g}",
         "augment": steps,
