@@ -59,7 +59,7 @@ def test_hard_images_get_a_larger_net_and_smoothed_labels() -> None:
     assert kinds(choice.augment)[-1:] == [Shift]
     assert chosen(*images(12, 7, 3, noise=True)).net == "digits"
     choice = chosen(*images(24, 30, 1, noise=True))
-    assert (choice.net, choice.epochs) == ("thumbnails", 14)
+    assert (choice.net, choice.epochs) == ("thumbnails", 12)
     assert kinds(choice.augment)[-2:] == [Shift, Erase]
 
 

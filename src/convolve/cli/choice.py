@@ -11,7 +11,7 @@ are flipped, and the model's answer is the mean over a sample and its mirror ima
 |---|---|---|---|---|
 | images of 24 x 24 to 40 x 40, easy | glyphs | 7 | 0.015 | turned, sheared by 10 degrees, moved by 7 %, scaled 10 % |
 | images, smaller, easy | digits | 7 | 0.005 | turned by 10 degrees, moved by 7 %, scaled by 10 % |
-| images of 24 x 24 to 40 x 40, hard | thumbnails | 14 | 0.015, by Muon | moved by 4 %, half with a box erased |
+| images of 24 x 24 to 40 x 40, hard | thumbnails | 12 | 0.015, by Muon | moved by 4 %, half with a box erased |
 | images, smaller, hard | small (from 8 x 8), else digits | 12 | 0.015, 0.005 | moved by 7 % |
 | images, larger | resnet20 | 12 | 0.005 | a crop of 60 % of the area at least |
 | signals of 1,772 values and more | m5_narrow | 40 | 0.005 | moved by 10 %, 6 dB louder or softer, noise, silences |
@@ -147,11 +147,8 @@ def choose(dataset: Dataset, x: Rows, y: np.ndarray, held: tuple[Rows, np.ndarra
             return Choice("glyphs", 7, size, 0.0, steps, why)
         steps = (*flips, Affine(rotate=10.0, shift=0.07, scale=(0.9, 1.1)))
         return Choice("digits", 7, size, 0.0, steps, why)
-    if net == "thumbnails":
-        steps = (*flips, Shift(0.04), Erase(scale=(0.02, 0.15)))
-        return Choice(net, 14, size, RECIPE.smoothing, steps, why)
-    moved = Crop((0.6, 1.0)) if net == "resnet20" else Shift(0.07)
-    return Choice(net, 12, size, RECIPE.smoothing, (*flips, moved), why)
+    moved = {"thumbnails": (Shift(0.04), Erase(scale=(0.02, 0.15))), "resnet20": (Crop((0.6, 1.0)),)}
+    return Choice(net, 12, size, RECIPE.smoothing, (*flips, *moved.get(net, (Shift(0.07),))), why)
 
 
 def told(samples: int, spatial: tuple[int, ...]) -> str:

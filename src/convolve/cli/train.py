@@ -284,12 +284,24 @@ def _settings(options: Options, dataset: Dataset, parts: Parts, output: Output) 
         choice = tasks.chosen(dataset.task, dataset, len(parts.x))
     size = options.batch_size or choice.batch_size
     epochs = choice.epochs_of(len(parts.x), size)
-    steps = describe(choice.augment)
-    net, alone = options.start or choice.net, dataset.task != "classify"
     how = choice.learning(options.start or options.net or choice.net)
     chosen = Settings(
-        *(net, None, 0, epochs, size, how.optimizer, how.rate, how.final, 0, alone),
-        *(how.average, choice.smoothing, False, None, steps, NO_VIEWS),
+        net=options.start or choice.net,
+        start=None,
+        head_epochs=0,
+        epochs=epochs,
+        batch_size=size,
+        optimizer=how.optimizer,
+        rate=how.rate,
+        final=how.final,
+        seed=0,
+        alone=dataset.task != "classify",
+        average=how.average,
+        smoothing=choice.smoothing,
+        balanced=False,
+        patience=None,
+        augment=describe(choice.augment),
+        views=NO_VIEWS,
     )
     given = _given(options)
     settings = replace(chosen, **given)
@@ -340,7 +352,8 @@ def _resumed(options: Options, old: Run) -> Settings:
                 f"--{option} {value}: the run in {options.out} was begun with {stored[name]} and goes "
                 "on as it began; leave the option out, or begin a new run"
             )
-    restore(stored["augment"]), views_of(stored["views"])  # damaged ones fail here
+    restore(stored["augment"])  # a damaged one fails here, and here
+    views_of(stored["views"])
     return Settings(**stored)
 
 
@@ -390,10 +403,8 @@ def _model(parts: Parts, settings: Settings, threads: int | None) -> tuple[Model
 
 def _phases(model: Model, settings: Settings, head: str | None, samples: int) -> list[Phase]:
     """What is trained when: a new head alone, and then all of a trained model at lower rates, which fall downwards."""
-    optimizer, cycle = (
-        replace(RECIPE.optimizers[settings.optimizer], rate=settings.rate),
-        replace(RECIPE.schedule, final=settings.final),
-    )
+    optimizer = replace(RECIPE.optimizers[settings.optimizer], rate=settings.rate)
+    cycle = replace(RECIPE.schedule, final=settings.final)
     if settings.start is None:
         return [Phase("", settings.epochs, optimizer, cycle)]
     tuned = replace(optimizer, rate=RECIPE.tuned * settings.rate)
