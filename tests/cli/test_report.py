@@ -43,7 +43,7 @@ def scores_of(x: np.ndarray, names: tuple[str, ...] = ()) -> tuple[ClassScores, 
 def page_of(x: np.ndarray, scores: ClassScores, model: Model) -> Page:
     reached = {"net": "<b>mine</b>", "parameters": 9, "epochs": 2, "seconds": 1.0, "accuracy": scores.accuracy}
     config = {"settings": {"net": "<b>mine</b>", "seed": 0}, "data": {"name": "x & y"}, "made_with": {"cpu": "a<b"}}
-    results = {"fully_connected": None, "net": reached, "best_epoch": 2, "test_without_views": None}
+    results = {"fully_connected": None, "net": reached, "best_epoch": 2, "test_with_mirror_images": None}
     results["cost"] = {"peak_bytes": 5_000_000}
     epochs = [{"loss": 1.0, "validation_loss": 1.5, "accuracy": 0.5}, {"loss": 0.5, "validation_loss": 1.0}]
     return Page(report(config, results, epochs, scores, [(x[m.index],) for m in scores.worst], str(model.summary())))

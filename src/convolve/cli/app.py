@@ -115,11 +115,6 @@ def _whole_option(
     return click.option(name, type=int, callback=_whole(least, most), default=default, metavar="N", help=help)
 
 
-def _views(default: str) -> Callable[[Command], Command]:
-    means = f"Answers are means over views: none, flip, flip,shift, ... [default: {default}]"
-    return click.option("--views", metavar="STEP,...", help=means)
-
-
 _task = click.option(
     "--task",
     type=click.Choice(["classify", "labels", "regress", "segment", "autoencode"]),
@@ -180,7 +175,6 @@ def _shared(function: Command) -> Command:
 @click.option("--final", type=float, callback=_part, metavar="X", help="Part of the rate that the last step has.")
 @click.option("--find-lr", is_flag=True, help="Train nothing: show the loss as the rate grows, and suggest one.")
 @click.option("--augment", metavar="NAMES", help="none, flip,shift,..., or JSON. [default: chosen from the data]")
-@_views("flip, where training flips")
 @click.option("--average", type=float, callback=_part, metavar="X", help="Average the weights; keep X in each step.")
 @click.option("--label-smoothing", "smoothing", type=float, callback=_part, metavar="X", help="Smooth the labels by X.")
 @click.option("--balanced", is_flag=True, default=None, help="Weight classes so that all count alike.")
@@ -231,7 +225,7 @@ def runs(**options: Any) -> None:
 @click.argument("model")
 @click.argument("data")
 @click.option("--all", "everything", is_flag=True, help="Take the training images, too.")
-@_views("as MODEL was trained")
+@click.option("--views", metavar="STEP,...", help="Average over flips and shifts: for instance flip or flip,shift.")
 @_strict
 @_threads
 @_shared
@@ -249,7 +243,7 @@ def evaluate(**options: Any) -> None:
 @commands.command()
 @click.argument("model")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@_views("as MODEL was trained")
+@click.option("--views", metavar="STEP,...", help="Average over flips and shifts: for instance flip or flip,shift.")
 @click.option("--out", metavar="DIR", help="Where masks, or samples as they are given back, are written.")
 @_threads
 @_shared

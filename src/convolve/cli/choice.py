@@ -2,8 +2,8 @@
 
 **How hard are the data?** The fully-connected net looks at images and volumes: once, at 25,600 of them or 40 million
 values at most. It is measured on the validation samples, as they are and mirrored. Where it is right in at least 90 %,
-they are easy. Where it is right in mirrored ones at least 0.55 times as often, mirroring keeps what they show: they
-are flipped, and the model's answer is the mean over a sample and its mirror image (`--views`).
+they are easy. Where it is right in mirrored ones at least 0.55 times as often, mirroring keeps what they show, and they
+are flipped.
 
 **By the samples:**
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from convolve.cli import tasks
-from convolve.cli.find import data_for, find_model, over, views_of, with_test_part
+from convolve.cli.find import data_for, find_model, views_of, with_test_part
 from convolve.cli.output import Output, count
 from convolve.cli.scores import KINDS, measured, shown, spoken, told
 from convolve.cli.sizes import sized_aloud, with_row
@@ -28,17 +28,17 @@ def evaluate(
     found = find_model(model, threads, images=True)
     net = sized_aloud(found.model, output)
     found = replace(found, model=with_row(net) if found.task == "classify" else net)
-    seen = found.views if views is None else views
+    seen = views_of(views)
     dataset = data_for(found, data, output, strict)
     x, y, part = _images(dataset, everything)
     scores = KINDS[found.task](dataset.classes, () if everything else dataset.test_files)
-    measured(scores, found.model, x, tasks.targets(found.task, x, y), views_of(seen))
+    measured(scores, found.model, x, tasks.targets(found.task, x, y), seen)
     if as_json:
-        output.give({"model": model, "data": data, "part": part, "task": found.task, "views": seen, **scores.as_dict()})
+        output.give({"model": model, "data": data, "part": part, "task": found.task, **scores.as_dict()})
     elif quiet:
         output.result(shown(scores.metric, scores.score))
     else:
-        output.say(f"{model} on {count(scores.samples, 'image')} of {data}, {part}{over(seen)}\n")
+        output.say(f"{model} on {count(scores.samples, 'image')} of {data}, {part}\n")
         metrics = scores.metrics()
         for name in (scores.metric, *(other for other in metrics if other != scores.metric)):
             output.say(f"{spoken(name):<10}  {shown(name, metrics[name])}")

@@ -18,9 +18,6 @@ from convolve.errors import ConvolveError, DataError, FileError
 from convolve.model import Model, from_onnx, load
 
 ONNX = ".onnx"
-VIEWS: dict[str, Augmentation] = {"flip": Flip(), "flip-vertical": Flip(-2), "shift": Shift(1, "edge")}
-"""What --views takes."""
-NO_VIEWS = "none"
 
 
 @dataclass(frozen=True)
@@ -34,8 +31,6 @@ class Found:
     """Samples a second of the sounds that it was trained on."""
     task: Task = "classify"
     """What it was trained to do."""
-    views: str = NO_VIEWS
-    """As --views has it: what its answers are means over, unless a command says otherwise."""
 
 
 def find_model(text: str, threads: int | None = None, images: bool = False) -> Found:
@@ -53,14 +48,13 @@ def find_model(text: str, threads: int | None = None, images: bool = False) -> F
     _, header = storage.load(path)
     extra = header.get("extra")
     kept = extra if isinstance(extra, dict) else {}
-    trained_on, rate, task, views = (kept.get(name) for name in ("trained_on", "rate", "task", "views"))
+    trained_on, rate, task = kept.get("trained_on"), kept.get("rate"), kept.get("task")
     return Found(
         load(path, threads),
         text,
         trained_on if isinstance(trained_on, str) else None,
         rate if isinstance(rate, int) else None,
         task if task in TASKS else "classify",
-        views if isinstance(views, str) else NO_VIEWS,
     )
 
 
@@ -162,31 +156,24 @@ def data_for(found: Found, text: str, output: Output, strict: bool = False) -> D
     return replace(dataset, **numbers, classes=known)  # type: ignore[arg-type]
 
 
-def views_of(text: str) -> tuple[Augmentation, ...]:
+VIEWS: dict[str, Augmentation] = {"flip": Flip(), "flip-vertical": Flip(-2), "shift": Shift(1, "edge")}
+"""What --views takes."""
+
+
+def views_of(text: str | None) -> tuple[Augmentation, ...]:
     """The steps that a command averages predictions over.
 
     Raises:
         ConvolveError: a word that is none of `VIEWS`.
 
-    >>> views_of("flip,shift"), views_of("none")
-    ((Flip(axis=-1, p=0.5), Shift(amount=1, fill='edge')), ())
+    >>> views_of("flip,shift")
+    (Flip(axis=-1, p=0.5), Shift(amount=1, fill='edge'))
     """
-    words = [] if text == NO_VIEWS else [word.strip() for word in text.split(",")]
+    words = [word.strip() for word in text.split(",")] if text else []
     unknown = [word for word in words if word not in VIEWS]
     if unknown:
-        raise ConvolveError(
-            f"--views {text}: expected none, or of {', '.join(VIEWS)} one or more with commas between them"
-        )
+        raise ConvolveError(f"--views {text}: expected {', '.join(VIEWS)}, one or more with commas between them")
     return tuple(VIEWS[word] for word in dict.fromkeys(words))
-
-
-def over(views: str) -> str:
-    """What answers are means over, as a sentence goes on.
-
-    >>> over("none"), over("flip")
-    ('', '; answers are means over views: flip')
-    """
-    return "" if views == NO_VIEWS else f"; answers are means over views: {views}"
 
 
 def _few(names: list[str] | tuple[str, ...]) -> str:

@@ -47,7 +47,7 @@ def predict(
     found = replace(found, model=with_row(net) if found.task == "classify" else net)
     if out is not None and found.task not in ("segment", "autoencode"):
         raise ConvolveError(f"--out {out}: {model} gives no pictures that could be written; leave it out")
-    seen = views_of(found.views if views is None else views)
+    seen = views_of(views)
     width = max(len(printable(file)) for file in files)
     everything: list[Row] = []
     for start in range(0, len(files), BATCH):

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from convolve.cli.output import duration, percent
-from convolve.cli.scores import ClassScores, Scores, shown, spoken, without_views
+from convolve.cli.scores import ClassScores, Scores, shown, spoken, with_mirror_images
 from convolve.view.curves import curves
 from convolve.view.svg import Markup, element
 from convolve.view.text import megabytes
@@ -96,8 +96,8 @@ def _reached(results: Mapping[str, Any], scores: Scores) -> Markup:
     ]
     best = f"The model is that of epoch {results['best_epoch']}, the best by the validation samples. "
     test = f"These are its scores on {scores.samples:,} test samples, which nothing before has used."
-    if plain := results["test_without_views"]:
-        test += " " + without_views(scores.metric, plain[scores.metric])
+    if mirrored := results["test_with_mirror_images"]:
+        test += " " + with_mirror_images(scores.metric, mirrored[scores.metric])
     heads = ("net", "parameters", "epochs", "time", f"test {spoken(scores.metric)}")
     metrics = [(spoken(name), shown(name, value)) for name, value in scores.metrics().items()]
     return _joined(

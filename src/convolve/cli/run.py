@@ -187,7 +187,6 @@ class Run:
         with trainer.averaged():
             data = self.config["data"]
             extra = {"trained_on": data["dtype"], "rate": data["rate"], "task": data["task"], "epoch": len(history)}
-            extra["views"] = self.config["settings"]["views"]
             if history.best == len(history):
                 model.save(self.folder / MODEL, extra)
             model.save(self.folder / LAST, extra)

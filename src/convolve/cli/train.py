@@ -16,12 +16,12 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from convolve import zoo
-from convolve.augment import Augmentation, Flip, Pipeline, describe, restore
+from convolve.augment import Augmentation, Pipeline, describe, restore
 from convolve.cli import tasks
 from convolve.cli.board import on_board, writer
 from convolve.cli.choice import choose
 from convolve.cli.doctor import cpu, versions
-from convolve.cli.find import NO_VIEWS, ONNX, find_model, input_size, load_data, model_file, views_of, with_test_part
+from convolve.cli.find import ONNX, VIEWS, find_model, input_size, load_data, model_file, with_test_part
 from convolve.cli.look import watched
 from convolve.cli.output import Output, count, duration, percent
 from convolve.cli.progress import Display
@@ -29,7 +29,7 @@ from convolve.cli.rates import find_rate
 from convolve.cli.recipe import ADAMW, BASELINE, RECIPE, augmentations, chosen_net, zoo_net
 from convolve.cli.report import report
 from convolve.cli.run import METRICS, MODEL, REPORT, Checkpoint, Reached, Run, check_free, slug
-from convolve.cli.scores import KINDS, Scores, measured, shown, spoken, told, without_views
+from convolve.cli.scores import KINDS, Scores, measured, shown, spoken, told, with_mirror_images
 from convolve.cli.start import KEPT, image_size, started
 from convolve.data import is_files
 from convolve.data.dataset import Dataset, Task, held_out
@@ -76,7 +76,6 @@ class Options:
     balanced: bool | None
     patience: int | None
     augment: str | None
-    views: str | None
     save_every: float
     strict: bool
     look: bool
@@ -110,8 +109,6 @@ class Settings:
     patience: int | None
     augment: list[Any]
     """As `convolve.augment.describe` has it."""
-    views: str
-    """What the model's answers are means over, as --views has it."""
 
 
 @dataclass(frozen=True)
@@ -225,9 +222,9 @@ def train(options: Options) -> None:
                 run, model, phases, checkpoint, parts, settings, compared, every, (*watching, *noting), output
             )
         run.best(model)
-        views = views_of(settings.views)
-        scores = _scores(model, parts, dataset.test_files, views)
-        plain = _scores(model, parts) if views else None
+        scores = _scores(model, parts, dataset.test_files)
+        flipped = parts.task == "classify" and VIEWS["flip"] in restore(settings.augment)
+        mirrored = _scores(model, parts, views=[VIEWS["flip"]]) if flipped else None
         reached = _reached(settings.net, model, history, scores)
         results = {
             "run": str(run.folder),
@@ -236,7 +233,7 @@ def train(options: Options) -> None:
             "fully_connected": compared.as_dict() if compared else None,
             "best_epoch": history.best,
             "test": scores.as_dict(),
-            "test_without_views": plain.as_dict() if plain else None,
+            "test_with_mirror_images": mirrored.as_dict() if mirrored else None,
             "cost": cost,
             "seconds": time.perf_counter() - began,
         }
@@ -244,7 +241,7 @@ def train(options: Options) -> None:
         run.finish(results, report(config, results, history.epochs, scores, pictures, str(model.summary())))
     _say_cost(output, cost, history)
     _say_reached(
-        output, run, [compared, reached] if compared else [reached], scores, plain, time.perf_counter() - began
+        output, run, [compared, reached] if compared else [reached], scores, mirrored, time.perf_counter() - began
     )
     if options.as_json:
         output.give(results)
@@ -301,13 +298,9 @@ def _settings(options: Options, dataset: Dataset, parts: Parts, output: Output) 
         balanced=False,
         patience=None,
         augment=describe(choice.augment),
-        views=NO_VIEWS,
     )
     given = _given(options)
     settings = replace(chosen, **given)
-    if dataset.task == "classify" and "views" not in given and Flip() in restore(settings.augment):
-        settings = replace(settings, views="flip")
-    views_of(settings.views)  # a wrong one fails here
     output.say(f"{choice.why}.\nChosen: {_said(settings, set(given))}")
     return settings
 
@@ -352,8 +345,7 @@ def _resumed(options: Options, old: Run) -> Settings:
                 f"--{option} {value}: the run in {options.out} was begun with {stored[name]} and goes "
                 "on as it began; leave the option out, or begin a new run"
             )
-    restore(stored["augment"])  # a damaged one fails here, and here
-    views_of(stored["views"])
+    restore(stored["augment"])  # a damaged one fails here
     return Settings(**stored)
 
 
@@ -673,7 +665,6 @@ def _said(settings: Settings, given: set[str]) -> str:
         "average": f"{settings.average:g}",
         "smoothing": f"{settings.smoothing:g}",
         "augment": steps,
-        "views": settings.views,
     }
     marked = {name: value + (" (given)" if name in given else "") for name, value in said.items()}
     return "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in marked.items())
@@ -700,12 +691,12 @@ def _say_cost(output: Output, cost: dict[str, float | int | None], history: Hist
 
 
 def _say_reached(
-    output: Output, run: Run, nets: list[Reached], scores: Scores, plain: Scores | None, seconds: float
+    output: Output, run: Run, nets: list[Reached], scores: Scores, mirrored: Scores | None, seconds: float
 ) -> None:
     rows = [(r.net, f"{r.parameters:,}", str(r.epochs), duration(r.seconds), shown(r.metric, r.score)) for r in nets]
     output.say(f"\n{table(('net', 'parameters', 'epochs', 'time', f'test {spoken(scores.metric)}'), rows)}\n")
-    if plain:
-        output.say(f"{without_views(plain.metric, plain.score)}\n")
+    if mirrored:
+        output.say(f"{with_mirror_images(mirrored.metric, mirrored.score)}\n")
     output.say(f"{told(scores)}\n")
     output.say(
         f"{duration(seconds)} in all; saved in {run.folder}: {MODEL}, {METRICS}, {REPORT} and what resumes the run"

@@ -74,15 +74,15 @@ def told(scores: Scores) -> str:
     return f"{scores.sentence()}\n\n{wrong}" if wrong else scores.sentence()
 
 
-def without_views(metric: str, score: float) -> str:
-    """What a model whose answers are means over views reaches without them.
+def with_mirror_images(metric: str, score: float) -> str:
+    """What a model that was trained on mirrored samples, too, reaches by the mean over both.
 
-    >>> without_views("accuracy", 0.9341)
-    'The answers are means over a sample and its views (--views); of samples alone the test accuracy is 93.41%.'
+    >>> with_mirror_images("accuracy", 0.9374)
+    'Of means over a sample and its mirror image (--views flip), the test accuracy is 93.74%.'
     """
     return (
-        "The answers are means over a sample and its views (--views); of samples alone the test "
-        f"{spoken(metric)} is {shown(metric, score)}."
+        f"Of means over a sample and its mirror image (--views flip), the test {spoken(metric)} is "
+        f"{shown(metric, score)}."
     )
 
 
