@@ -149,9 +149,9 @@ class Muon(Adam):
         b = momentum * b + g;  d = g + momentum * b
         p = p - rate * 0.2 sqrt(max(rows, columns)) * orthogonal(d)
 
-    The weights of convolutions and dense layers are seen as matrices, a row a filter. Without the factor, the rate is
-    PyTorch's; with it, a step is as long as one of AdamW's (Liu et al., 2025), and rates and weight decays for AdamW
-    fit. The last layer's weight, whose rows are classes, takes Adam's steps, and so do biases and norms.
+    The weights of convolutions and dense layers are seen as matrices, a row a filter. By the factor, a step is as long
+    as one of AdamW's (Liu et al., 2025; PyTorch's `match_rms_adamw`), and rates and weight decays for AdamW fit. The
+    last layer's weight, whose rows are classes, takes Adam's steps, and so do biases and norms.
 
     >>> Muon(0.01).weight_decay
     0.01

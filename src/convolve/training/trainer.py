@@ -145,26 +145,27 @@ class Trainer:
         numbers = self.optimizer.numbers(step)
         return numbers if self.average is None else numbers | {"keep": min(self.average, step / (step + SLOW))}
 
-    def _role(self, name: str) -> Role:
+    def _roles(self) -> dict[str, Role]:
         specs = self.network.specs
-        weights = [key for key, spec in specs.items() if spec.decay and len(spec.shape) > 1]
-        if len(weights) > 1 and name == weights[-1]:
-            return "head"
-        return "weight" if specs[name].decay else "other"
+        roles: dict[str, Role] = {name: "weight" if spec.decay else "other" for name, spec in specs.items()}
+        weights = [name for name, spec in specs.items() if spec.decay and len(spec.shape) > 1]
+        if len(weights) > 1:
+            roles[weights[-1]] = "head"
+        return roles
 
     def _graph(self, batch: int, dtype: str, y: np.ndarray) -> Graph:
         forward = self.network.forward(batch, dtype, training=True)
         graph, gradients, leaves = with_gradients(self.network, forward, self.loss, y)
         if self.optimizer.clip is not None:
             gradients = clipped(gradients, self.optimizer.clip)
-        numbers = {name: leaf("number", name, ()) for name in self._numbers(0)}
+        numbers, roles = {name: leaf("number", name, ()) for name in self._numbers(0)}, self._roles()
         for (name, parameter), gradient in zip(leaves.items(), gradients, strict=True):
 
             def state(kind: str, name: str = name, parameter: Value = parameter) -> Value:
                 return leaf("state", f"{kind}/{name}", parameter.shape)
 
             rate = leaf("number", _rate_name(self.optimizer.factor(name)), ())
-            graph.updates += self.optimizer.update(parameter, gradient, rate, state, numbers, self._role(name))
+            graph.updates += self.optimizer.update(parameter, gradient, rate, state, numbers, roles[name])
         if self.average is not None:
             graph.updates += _averages(graph, numbers["keep"])
         return graph
