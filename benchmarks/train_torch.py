@@ -77,6 +77,9 @@ def augmented(x: Tensor, steps: list[dict[str, dict[str, Any]]]) -> Tensor:
 def train(config: dict[str, Any], layout: torch.memory_format) -> nn.Module:
     """The net after all steps, its parameters and statistics averaged as the recipe says."""
     settings, recipe = config["settings"], config["recipe"]
+    if settings["optimizer"] != "adamw":
+        raise ValueError(f"PyTorch's side trains by adamw. Received: a run by {settings['optimizer']}")
+    adamw, schedule = recipe["optimizers"]["adamw"], recipe["schedule"] | {"final": settings["final"]}
     torch.manual_seed(settings["seed"])
     images, labels = idx("train-images-idx3-ubyte")[:, None].float() / 255, idx("train-labels-idx1-ubyte").long()
     kept = torch.randperm(len(images))[recipe["most_held_out"] :]  # as many are held out as there
@@ -89,8 +92,8 @@ def train(config: dict[str, Any], layout: torch.memory_format) -> nn.Module:
     optimizer = torch.optim.AdamW(
         groups,
         settings["rate"],
-        betas=(recipe["optimizer"]["beta1"], recipe["optimizer"]["beta2"]),
-        weight_decay=recipe["optimizer"]["weight_decay"],
+        betas=(adamw["beta1"], adamw["beta2"]),
+        weight_decay=adamw["weight_decay"],
         fused=True,
     )
     moving = [t.detach() for t in (*net.parameters(), *net.buffers()) if t.is_floating_point()]
@@ -102,7 +105,7 @@ def train(config: dict[str, Any], layout: torch.memory_format) -> nn.Module:
     for _ in range(settings["epochs"]):
         for chosen in torch.randperm(len(images)).split(size):
             x = augmented(images[chosen], settings.get("augment", [])).contiguous(memory_format=layout)
-            rate = settings["rate"] * rate_factor(recipe["schedule"], step, steps)
+            rate = settings["rate"] * rate_factor(schedule, step, steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.zero_grad()
